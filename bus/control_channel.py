@@ -1,0 +1,211 @@
+"""What comes back from those who listen: votes, counted before the next step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from ..schemas import ACTIONS, Action, Decision, Vote, VotePolicy, merge
+from .clock import Clock
+from .diagnostics import get_logger
+
+log = get_logger()
+
+Settle = Callable[[dict[str, Any]], None]
+"""Tells who waits for a vote what came of it: the fields of the verdict."""
+
+
+class Cast(NamedTuple):
+    """A vote as it arrived."""
+
+    vote: Vote
+    arrived_s: float
+    arrived_step: int
+    scheduled: bool = False
+    """True for the default flow's own schedule, which makes no verdicts."""
+    settle: Settle | None = None
+
+    def expired(self, step: int, now: float) -> bool:
+        """Whether the vote has lapsed."""
+        vote = self.vote
+        since = vote.step if vote.step is not None else self.arrived_step
+        return (
+            vote.expires_after_steps is not None and step - since > vote.expires_after_steps
+        ) or (vote.expires_after_s is not None and now - self.arrived_s > vote.expires_after_s)
+
+
+class Outcome(NamedTuple):
+    """What the votes for one action came to."""
+
+    action: Action
+    decision: Decision
+    casts: tuple[Cast, ...]
+
+    @property
+    def scheduled(self) -> bool:
+        """True when nobody but the schedule asked, so that no verdict is due."""
+        return all(cast.scheduled for cast in self.casts)
+
+
+class VoteTransport(Protocol):
+    """How the ranks of a run agree on a decision before it acts. One process needs no round."""
+
+    def agree(self, carried: Mapping[Action, bool]) -> Mapping[Action, bool]:
+        """The decisions that all ranks share."""
+
+
+class LocalTransport:
+    """The transport of a single process."""
+
+    def agree(self, carried: Mapping[Action, bool]) -> Mapping[Action, bool]:
+        """The decisions as they are."""
+        return carried
+
+
+class RunControl:
+    """The votes of one run. Posting is possible from any thread; deciding is the run's own."""
+
+    def __init__(
+        self,
+        run_id: str,
+        clock: Clock,
+        policies: Mapping[Action, VotePolicy],
+        transport: VoteTransport | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.step = 0
+        self.has_votes = False
+        self._clock = clock
+        self._policies = policies
+        self._transport = transport or LocalTransport()
+        self._lock = threading.Lock()
+        self._standing: dict[Action, dict[tuple[str, bool], Cast]] = {a: {} for a in ACTIONS}
+        self._closed = False
+
+    def post(self, vote: Vote, *, scheduled: bool = False, settle: Settle | None = None) -> bool:
+        """Takes a vote; False when the run has ended, so that it comes too late.
+
+        Of one voter the newest vote for an action stands, so that a flood of votes takes no
+        memory.
+        """
+        with self._lock:
+            if self._closed:
+                return False
+            casts = self._standing[vote.action]
+            key = (vote.voter, vote.critical)
+            former = casts.pop(key, None)
+            if vote.withdrawn:
+                casts.pop((vote.voter, False), None)
+            else:
+                casts[key] = Cast(vote, self._clock.monotonic(), self.step, scheduled, settle)
+            self.has_votes = True
+        if former is not None and former.settle is not None and former.settle is not settle:
+            former.settle({"outcome": "refused", "detail": "replaced by a newer vote of this voter"})
+        return True
+
+    def decide(self, action: Action, step: int) -> Outcome | None:
+        """Counts the votes for one action; those that acted or were vetoed are spent.
+
+        None when nothing is to be done: no votes, or too few of them so far.
+        """
+        with self._lock:
+            casts = self._standing[action]
+            if not casts:
+                return None
+            now = self._clock.monotonic()
+            for key in [key for key, cast in casts.items() if cast.expired(step, now)]:
+                self._settle(casts.pop(key), "expired", step)
+            scheduled = [cast for cast in casts.values() if cast.scheduled]
+            policy = self._policies.get(action, VotePolicy())
+            decision = merge((cast.vote for cast in casts.values() if not cast.scheduled), policy)
+            if scheduled:
+                decision = _with_schedule(decision, scheduled, list(casts.values()))
+            if not decision.carried and not decision.vetoed:
+                return None
+            outcome = Outcome(action, decision, tuple(casts.values()))
+            casts.clear()
+            self.has_votes = any(self._standing.values())
+        carried = self._transport.agree({action: decision.carried})[action]
+        return outcome._replace(decision=decision._replace(carried=carried))
+
+    def wants(self, action: Action, step: int) -> bool:
+        """Whether the action would be carried now, without spending any vote."""
+        with self._lock:
+            casts = self._standing[action]
+            if not casts:
+                return False
+            now = self._clock.monotonic()
+            votes = [c.vote for c in casts.values() if not c.expired(step, now)]
+            return merge(votes, self._policies.get(action, VotePolicy())).carried
+
+    def close(self) -> list[Cast]:
+        """Ends the run's voting and gives back the votes that nothing came of."""
+        with self._lock:
+            self._closed = True
+            left = [cast for casts in self._standing.values() for cast in casts.values()]
+            for casts in self._standing.values():
+                casts.clear()
+        return [cast for cast in left if not cast.scheduled]
+
+    def _settle(self, cast: Cast, outcome: str, step: int) -> None:
+        log.info(f"vote {cast.vote.action!r} of {cast.vote.voter} {outcome} at step {step}")
+        if cast.settle is not None:
+            cast.settle({"outcome": outcome, "action": cast.vote.action, "acted_at": step})
+
+
+def _with_schedule(decision: Decision, scheduled: list[Cast], casts: list[Cast]) -> Decision:
+    """The schedule carries its action by itself, whatever the policy; a veto still stops it."""
+    vetoes = tuple(cast.vote for cast in casts if cast.vote.against)
+    critical = any(cast.vote.critical for cast in casts)
+    votes = (*decision.votes, *(cast.vote for cast in scheduled))
+    vetoed = bool(vetoes) and not critical
+    return Decision(not vetoed, vetoed, votes, vetoes)
+
+
+class ControlChannel:
+    """Takes votes for all runs of a bus; those cast while no run is open wait for the next."""
+
+    def __init__(self, clock: Clock, policies: Mapping[Action, VotePolicy] | None = None) -> None:
+        self._clock = clock
+        self._policies = dict(policies or {})
+        self._lock = threading.Lock()
+        self._runs: dict[str, RunControl] = {}
+        self._early: dict[tuple[Action, str, bool], tuple[Vote, Settle | None]] = {}
+
+    def open(self, run_id: str) -> RunControl:
+        """Starts the voting of a run; it gets the votes that were cast before."""
+        control = RunControl(run_id, self._clock, self._policies)
+        with self._lock:
+            self._runs[run_id] = control
+            early, self._early = self._early, {}
+        for vote, settle in early.values():
+            control.post(vote, settle=settle)
+        return control
+
+    def close(self, run_id: str) -> list[Cast]:
+        """Ends the voting of a run and gives back the votes that nothing came of."""
+        with self._lock:
+            control = self._runs.pop(run_id, None)
+        return control.close() if control is not None else []
+
+    def post(self, vote: Vote, *, run_id: str | None = None, settle: Settle | None = None) -> bool:
+        """Casts a vote for one run, or for all that are open; False when it comes too late.
+
+        Without a `run_id` and with no run open, the vote waits for the next run.
+        """
+        with self._lock:
+            if run_id is not None:
+                controls = [self._runs[run_id]] if run_id in self._runs else []
+            else:
+                controls = list(self._runs.values())
+                if not controls:
+                    self._early[vote.action, vote.voter, vote.critical] = (vote, settle)
+                    return True
+        posted = [control.post(vote, settle=settle) for control in controls]
+        return any(posted)
+
+    def waiting(self) -> list[Vote]:
+        """The votes that wait for a run to open."""
+        with self._lock:
+            return [vote for vote, _ in self._early.values()]

@@ -1,0 +1,123 @@
+"""The engine's side of the bus: say what happened, go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..schemas import Event, TrainerState
+from ..schemas.state import StateRest
+from .deferred import Deferred, blank, missing, resolve
+from .fork import refuse
+
+if TYPE_CHECKING:
+    from .run_link import RunLink
+
+Values = dict[str, Any]
+
+
+class Captured(NamedTuple):
+    """An event before it is built: what the training thread hands over."""
+
+    emitter: Emitter
+    monotonic: float
+    step: int
+    epoch: float
+    rest: StateRest
+    num_rows: int
+    values: Values
+    deferred: tuple[Deferred, ...]
+    note: Any
+    """A lease (save) or the functions that wait for a verdict."""
+
+
+class Emitter:
+    """Emits one kind of event of one run.
+
+    `active` is the one attribute to look at where nobody may be listening:
+
+        if step_end.active:
+            step_end.emit({"loss": loss})
+
+    Emitting appends a tuple to a deque: no lock, no wake-up, no waiting, no pydantic.
+    """
+
+    __slots__ = ("_append", "_clock", "_state", "active", "event_class", "gated", "kind", "link", "wanted")
+
+    def __init__(
+        self,
+        event_class: type[Event],
+        link: RunLink,
+        state: TrainerState,
+        append: Callable[[Any], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.event_class = event_class
+        self.kind: str = event_class.model_fields["name"].default
+        self.link = link
+        self._state = state.__dict__
+        self._append = append
+        self._clock = clock
+        self.wanted = False
+        self.gated = False
+        self.active = False
+
+    def emit(
+        self, values: Values, deferred: tuple[Deferred, ...] = (), note: Any = None
+    ) -> None:
+        """Hands over what happened to those who listen concurrently."""
+        state = self._state
+        rest = state.get("_rest") or self.link.state.rest()
+        self._append(
+            (
+                self,
+                self._clock(),
+                state["global_step"],
+                state["epoch"],
+                rest,
+                len(rest[1]),
+                values,
+                deferred,
+                note,
+            )
+        )
+
+    def make_inert(self) -> None:
+        """Makes every emission an error; in a forked child."""
+        self._append = refuse
+        self.wanted = self.active = True
+
+    def want(self, wanted: bool, gated: bool) -> None:
+        """Sets who listens; the bus calls it when that changes."""
+        self.wanted = wanted
+        self.gated = gated
+        self.active = wanted or gated
+
+
+def build(captured: Captured, seq: int, wall_offset: float, *, wait: bool = False) -> Event:
+    """Makes the frozen event of what was captured.
+
+    Handles whose numbers have not arrived become None, and their names stand in `unresolved`;
+    with `wait` they are waited for.
+    """
+    emitter, monotonic, step, epoch, rest, num_rows, values, deferred, note = captured
+    fields: Values = {
+        **emitter.link.header,
+        "seq": seq,
+        "time": monotonic + wall_offset,
+        "monotonic": monotonic,
+        "step": step,
+        "epoch": epoch,
+        **values,
+    }
+    if deferred:
+        if wait:
+            fields = resolve(fields)  # type: ignore[assignment]
+        else:
+            fields["unresolved"] = missing(values)
+            fields = blank(fields)  # type: ignore[assignment]
+    event: Event = emitter.event_class.__pydantic_validator__.validate_python(fields)
+    event.attach_state(rest, num_rows)
+    if note is not None and event.name == "save":
+        object.__setattr__(event, "lease", note)
+    return event

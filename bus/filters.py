@@ -1,0 +1,120 @@
+"""Which events of a kind a subscription takes: `every=`, `once=`, `after=`, `interval_s=` ..."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ..schemas.errors import ArgumentError
+
+BY_STEP = frozenset(
+    {"step_begin", "substep_end", "pre_optimizer_step", "optimizer_step", "step_end"}
+)
+BY_EPOCH = frozenset({"epoch_begin", "epoch_end"})
+
+
+class Filter:
+    """The number of an event decides, and then a predicate.
+
+    Events of a step are numbered by their step (from 1), those of an epoch by their epoch (from
+    1), all others by how often their kind has occurred in the run since the subscription began.
+    So `every=100` of `step_end` is steps 100, 200, ... also after a resume, and `every=2` of
+    `evaluate` is every second evaluation.
+
+    Args:
+        every: take those whose number is a multiple of it.
+        once: True takes the first that passes the rest and then none in this run; a number takes
+            that one alone.
+        after: take those whose number is higher.
+        before: take those whose number is lower.
+        interval_s: take at most one of each kind in so many seconds; for displays.
+        when: a predicate of the event; called where the handler runs.
+
+    Raises:
+        ArgumentError: a number that is not positive and whole, or a predicate that is no function.
+    """
+
+    __slots__ = ("after", "always", "before", "every", "interval_s", "once", "when")
+
+    def __init__(
+        self,
+        *,
+        every: int | None = None,
+        once: bool | int = False,
+        after: int | None = None,
+        before: int | None = None,
+        interval_s: float | None = None,
+        when: Callable[[Any], object] | None = None,
+    ) -> None:
+        _check_count("every", every, 1)
+        _check_count("after", after, 0)
+        _check_count("before", before, 1)
+        if not isinstance(once, bool):
+            _check_count("once", once, 1)
+        if when is not None and not callable(when):
+            raise ArgumentError(f"when={when!r} is no function: give a predicate of the event.")
+        if interval_s is not None and not interval_s > 0:
+            raise ArgumentError(f"interval_s={interval_s!r}: give seconds above 0.")
+        if after is not None and before is not None and before - after < 2:
+            raise ArgumentError(f"after={after} and before={before} leave no event between them.")
+        self.every = every
+        self.once = once
+        self.after = after
+        self.before = before
+        self.interval_s = interval_s
+        self.when = when
+        numbers = (every, after, before, interval_s)
+        self.always = once is False and all(number is None for number in numbers)
+
+    def takes(self, number: int, taken: int) -> bool:
+        """Whether the event with this number passes, `taken` having passed in this run before."""
+        if self.every is not None and number % self.every:
+            return False
+        if self.after is not None and number <= self.after:
+            return False
+        if self.before is not None and number >= self.before:
+            return False
+        if self.once is True:
+            return taken == 0
+        return self.once is False or number == self.once
+
+
+class FilterCounts:
+    """How often each kind occurred, and passed, for one subscription in one run."""
+
+    __slots__ = ("_last_s", "_seen", "_taken")
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+        self._taken: dict[str, int] = {}
+        self._last_s: dict[str, float] = {}
+
+    def takes(self, chosen: Filter, kind: str, step: int, epoch: float, now: float = 0.0) -> bool:
+        """Numbers an event and asks the filter; to be called once for each event of the kind.
+
+        `now` is when the event was emitted (monotonic, s).
+        """
+        if kind in BY_STEP:
+            # The step counter moves just before step_end; the events before it belong to the next.
+            number = step if kind == "step_end" else step + 1
+        elif kind in BY_EPOCH:
+            number = int(epoch) + 1 if kind == "epoch_begin" else max(1, -int(-epoch // 1))
+        else:
+            number = self._seen[kind] = self._seen.get(kind, 0) + 1
+        taken = self._taken.get(kind, 0)
+        if not chosen.takes(number, taken):
+            return False
+        if chosen.interval_s is not None:
+            if now - self._last_s.get(kind, -math.inf) < chosen.interval_s:
+                return False
+            self._last_s[kind] = now
+        self._taken[kind] = taken + 1
+        return True
+
+
+def _check_count(name: str, value: int | None, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{name}={value!r}: give a whole number of at least {least}.")

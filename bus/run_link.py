@@ -1,0 +1,135 @@
+"""What a run holds of the bus, and the bus of a run: emitters, gate chain, votes, pulse."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..schemas import Event, TrainerControl, TrainerState, TrainingEvent
+from .control_channel import RunControl
+from .deferred import Deferred
+from .emitter import Captured, Emitter, Values
+from .gate import GateChain
+from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from .event_bus import EventBus
+
+NO_VALUES: Values = {}
+
+
+class Pulse:
+    """Signs of life of the training thread, read by the pump."""
+
+    __slots__ = ("beat_s", "busy", "durations_s", "thread_id")
+
+    def __init__(self) -> None:
+        self.beat_s: float | None = None
+        """When the last step ended (monotonic); None before the first step begins."""
+        self.busy = ""
+        """What the thread does that may take long: evaluating, saving; empty while it steps."""
+        self.durations_s: deque[float] = deque(maxlen=51)
+        """The last steps' lengths, s."""
+        self.thread_id = threading.get_ident()
+
+
+class RunLink:
+    """One run on one bus. Made by `EventBus.open_run`; used on the run's own thread."""
+
+    def __init__(
+        self,
+        bus: EventBus,
+        control: RunControl,
+        *,
+        run_id: str,
+        attempt: int,
+        rank: int,
+        state: TrainerState,
+        folder: Path | None,
+    ) -> None:
+        self.bus = bus
+        self.votes = control
+        self.state = state
+        self.folder = folder
+        self.header: Values = {"run_id": run_id, "attempt": attempt, "rank": rank}
+        self.key = (run_id, attempt)
+        self.control = TrainerControl()
+        self.gate = GateChain(bus, self.control)
+        self.pulse = Pulse()
+        self.context: Callable[[], dict[str, Any]] = lambda: {"args": None, "state": state}
+        self.seq = 0
+        self.emitters: dict[str, Emitter] = {}
+        clock = bus.clock.monotonic
+        for kind, event_class in Event.known_kinds.items():
+            if issubclass(event_class, TrainingEvent):
+                self.emitters[kind] = Emitter(event_class, self, state, bus.append, clock)
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return str(self.header["run_id"])
+
+    def wall_offset(self) -> float:
+        """What to add to the monotonic clock to get wall time, s."""
+        return self.bus.clock.time() - self.bus.clock.monotonic()
+
+    def next_seq(self) -> int:
+        """The next number of the run's events; for the pump alone."""
+        seq = self.seq
+        self.seq = seq + 1
+        return seq
+
+    def listen(self, wants: Callable[[type[Event]], bool], gates: Sequence[Subscription]) -> None:
+        """Tells the emitters who listens; called by the bus whenever that changes."""
+        self.gate.set_subscriptions(list(gates))
+        for kind, emitter in self.emitters.items():
+            emitter.want(
+                wants(emitter.event_class), self.gate.listens(emitter.event_class, kind)
+            )
+
+    def emit(
+        self,
+        kind: str,
+        values: Values = NO_VALUES,
+        deferred: tuple[Deferred, ...] = (),
+        note: Any = None,
+    ) -> None:
+        """Emits an event to those who listen concurrently and calls the gate."""
+        emitter = self.emitters[kind]
+        if emitter.active:
+            self.fire(emitter, values, deferred, note)
+
+    def fire(
+        self,
+        emitter: Emitter,
+        values: Values = NO_VALUES,
+        deferred: tuple[Deferred, ...] = (),
+        note: Any = None,
+    ) -> None:
+        """As `emit`, where the caller has looked at `emitter.active` already."""
+        if emitter.wanted:
+            emitter.emit(values, deferred, note)
+        if emitter.gated:
+            state = self.state
+            captured = Captured(
+                emitter,
+                self.bus.clock.monotonic(),
+                state.global_step,
+                state.epoch,
+                state.rest(),
+                len(state.log_history),
+                values,
+                deferred,
+                note,
+            )
+            self.gate.call(emitter, captured, self.context)
+
+    def collect_gate_votes(self) -> None:
+        """Turns what the gate callbacks left in the shared control into votes."""
+        if not any(self.control.flags):
+            return
+        for vote, scheduled in self.gate.votes(self.state.global_step):
+            self.votes.post(vote, scheduled=scheduled)

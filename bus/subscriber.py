@@ -1,0 +1,199 @@
+"""Classes that listen: `Subscriber` concurrently, `TrainerCallback` on the training thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+from ..schemas import Event, TrainerControl, TrainerState
+from ..schemas.errors import ArgumentError, nearest
+from ..schemas.event import event_class
+from .filters import Filter
+
+F = TypeVar("F", bound=Callable[..., Any])
+_MARK = "__stepbus_filter__"
+
+
+def on(
+    *,
+    every: int | None = None,
+    once: bool | int = False,
+    after: int | None = None,
+    before: int | None = None,
+    interval_s: float | None = None,
+    when: Callable[[Any], object] | None = None,
+) -> Callable[[F], F]:
+    """Filters for one `on_<event>` method of a `Subscriber`; the same words as `bus.subscribe`.
+
+        class Probe(Subscriber):
+            @on(every=100)
+            def on_step_end(self, event: StepEnd) -> None: ...
+
+    Raises:
+        ArgumentError: as `bus.subscribe`.
+    """
+    chosen = Filter(
+        every=every, once=once, after=after, before=before, interval_s=interval_s, when=when
+    )
+
+    def mark(method: F) -> F:
+        setattr(method, _MARK, chosen)
+        return method
+
+    return mark
+
+
+class Subscriber:
+    """A class that listens: one method `on_<event>(self, event)` for each kind it wants.
+
+    `on_event` takes every kind that has no method of its own. All methods are sync, or all are
+    async. They run one at a time, in order, in the subscriber's own thread (sync) or on the event
+    loop (async), never on the training thread unless `delivery = "gate"`. A method may return a
+    `Vote`, or several.
+
+    The class attributes are the defaults of `bus.subscribe`'s arguments of the same names.
+    """
+
+    delivery: ClassVar[str | None] = None
+    """thread, loop or gate; None: thread for sync methods, loop for async ones."""
+    overflow: ClassVar[str] = "buffer"
+    mailbox_size: ClassVar[int | None] = None
+    timeout: ClassVar[float | None] = None
+    retries: ClassVar[int] = 0
+    critical: ClassVar[bool] = False
+    changes_nothing: ClassVar[bool] = False
+    """True for gate subscribers that draw no random numbers: their state is then not guarded."""
+
+    @property
+    def subscriber_name(self) -> str:
+        """Who it is in the ledger and in votes; the name of the class unless overridden."""
+        return type(self).__name__
+
+    def open(self) -> Any:
+        """Set-up, called where the handlers run, before the first event. May be async."""
+
+    def close(self) -> Any:
+        """Teardown, called where the handlers run, after the last event. May be async."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint should keep of it; nothing by default."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for method in vars(cls):
+            if method.startswith("on_") and method != "on_event":
+                try:
+                    event_class(method.removeprefix("on_"))
+                except ArgumentError:
+                    kinds = (f"on_{kind}" for kind in Event.known_kinds)
+                    raise ArgumentError(
+                        f"{cls.__name__}.{method} is called by no event: {nearest(method, kinds)}"
+                    ) from None
+
+
+def handlers_of(subscriber: Subscriber) -> dict[type[Event], tuple[Callable[[Any], Any], Filter]]:
+    """The methods of a subscriber by the class of events that they take, with their filters."""
+    found: dict[type[Event], tuple[Callable[[Any], Any], Filter]] = {}
+    for name in dir(type(subscriber)):
+        if not name.startswith("on_"):
+            continue
+        method = getattr(subscriber, name)
+        kind = Event if name == "on_event" else event_class(name.removeprefix("on_"))
+        found[kind] = (method, getattr(method, _MARK, None) or Filter())
+    if not found:
+        raise ArgumentError(
+            f"{type(subscriber).__name__} has no method on_<event>, such as on_log(self, event): "
+            "it would never be called."
+        )
+    return found
+
+
+class TrainerCallback:
+    """Hugging Face's shape: `on_<event>(self, args, state, control, **kwargs)`.
+
+    Called on the training thread (delivery `gate`) in the order in which they were added, with
+    live references. Set a flag of `control`, or return a control, to ask for something; the last
+    writer wins, and what stands acts at that very step. A hook that is inherited unchanged is not
+    a listener and costs nothing. Keywords: `model, processing_class, optimizer, lr_scheduler,
+    train_dataloader, eval_dataloader`, and `logs` (on_log) or `metrics` (on_evaluate, on_predict).
+    """
+
+    changes_nothing: ClassVar[bool] = False
+    """True for callbacks that draw no random numbers: their state is then not guarded."""
+
+    def on_init_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """The trainer has been set up."""
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Training starts."""
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Training ended as it should."""
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """An epoch starts."""
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """An epoch ended."""
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """The first micro-batch of a step was loaded."""
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """Gradients are complete and clipped."""
+
+    def on_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """The optimizer has stepped."""
+
+    def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """A micro-batch that does not close its step went backward."""
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """An optimizer step is done."""
+
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """An evaluation is done; keyword `metrics`."""
+
+    def on_predict(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """A prediction is done; keyword `metrics`."""
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """A checkpoint was written."""
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Values were logged; keyword `logs`."""
+
+    def on_prediction_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """A batch of an evaluation is done."""
+
+    def on_push_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """An upload starts."""
+
+    def on_run_failed(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """An exception left the loop; keyword `error`. Hugging Face has no such hook."""
+
+
+def overridden_hooks(callback: object) -> frozenset[str]:
+    """The kinds of event that a callback of Hugging Face's shape really listens to."""
+    kinds = []
+    for name in dir(type(callback)):
+        kind = name.removeprefix("on_")
+        if name == kind or kind not in Event.known_kinds:
+            continue
+        hook = getattr(type(callback), name)
+        base = getattr(TrainerCallback, name, None)
+        inherited = getattr(hook, "__module__", "").startswith("transformers.trainer_callback")
+        untouched = inherited and getattr(hook, "__qualname__", "").startswith("TrainerCallback.")
+        if hook is not base and not untouched:
+            kinds.append(kind)
+    return frozenset(kinds)

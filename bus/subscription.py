@@ -1,0 +1,182 @@
+"""A subscriber on the bus: what it takes, where its handlers run, its mailbox and its account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
+
+from ..schemas import Event
+from ..schemas.errors import ArgumentError, nearest
+from .filters import Filter, FilterCounts
+from .handler import Handler, check_handler, is_async, name_of
+from .ledger import Account, LedgerRow
+from .mailbox import Mailbox, Overflow, check_overflow
+from .subscriber import Subscriber, handlers_of
+
+Delivery = Literal["loop", "thread", "gate"]
+DELIVERIES: tuple[Delivery, ...] = ("loop", "thread", "gate")
+
+
+class Route(NamedTuple):
+    """One handler of a subscription, and the events it takes."""
+
+    event_class: type[Event]
+    handler: Handler
+    filter: Filter
+
+
+class Options(NamedTuple):
+    """What can be set for a subscription besides its filters."""
+
+    delivery: str | None = None
+    overflow: Overflow = "buffer"
+    mailbox_size: int | None = None
+    timeout: float | None = None
+    retries: int = 0
+    quarantine_after: int = 5
+    critical: bool = False
+    required: bool = False
+    wait_for_values: bool = False
+    name: str | None = None
+
+    def checked(self) -> Options:
+        """The options, once they are known to be sound; raises ArgumentError."""
+        if self.delivery == "process":
+            raise ArgumentError(
+                "delivery='process' is not built yet: use 'thread', or hand the work to a process "
+                "of your own from there."
+            )
+        if self.delivery is not None and self.delivery not in DELIVERIES:
+            raise ArgumentError(
+                f"delivery={self.delivery!r} is no delivery: {nearest(self.delivery, DELIVERIES)}"
+            )
+        check_overflow(self.overflow, self.mailbox_size)
+        if self.timeout is not None and not self.timeout > 0:
+            raise ArgumentError(f"timeout={self.timeout!r}: give seconds above 0, or None.")
+        if self.retries < 0:
+            raise ArgumentError(f"retries={self.retries!r}: give a whole number of at least 0.")
+        if self.quarantine_after < 1:
+            raise ArgumentError(f"quarantine_after={self.quarantine_after!r}: give at least 1.")
+        return self
+
+
+class Subscription:
+    """One subscriber, with all of its routes; a function behind `subscribe` has one per event."""
+
+    def __init__(
+        self,
+        target: object,
+        routes: Iterable[Route],
+        options: Options,
+        *,
+        open_: Callable[[], Any] | None = None,
+        close: Callable[[], Any] | None = None,
+    ) -> None:
+        self.target = target
+        self.routes = tuple(routes)
+        self.options = options.checked()
+        self.name = options.name or name_of(target)
+        self.asynchronous = self._all_async()
+        self.delivery: Delivery = self._choose_delivery()
+        self.open = open_
+        self.close = close
+        self.account = Account(self.name, self.delivery)
+        self.mailbox = self.new_mailbox()
+        self.since = 0.0
+        self.active = True
+        self.changes_nothing = bool(getattr(target, "changes_nothing", False))
+        self._counts: dict[tuple[str, int], FilterCounts] = {}
+
+    def _all_async(self) -> bool:
+        kinds = {is_async(route.handler) for route in self.routes}
+        if len(kinds) > 1:
+            raise ArgumentError(
+                f"Some handlers of {self.name} are async and some are not: make all of them one."
+            )
+        return kinds.pop()
+
+    def _choose_delivery(self) -> Delivery:
+        chosen = self.options.delivery or ("loop" if self.asynchronous else "thread")
+        if self.asynchronous and chosen != "loop":
+            raise ArgumentError(
+                f"{self.name} is async and delivery={chosen!r} takes functions that are not: "
+                "write it without async, or leave delivery out (the event loop)."
+            )
+        if not self.asynchronous and chosen == "loop":
+            raise ArgumentError(
+                f"{self.name} is not async and delivery='loop' takes async functions: write "
+                "async def, or leave delivery out (a thread of its own)."
+            )
+        return chosen  # type: ignore[return-value]
+
+    def new_mailbox(self) -> Mailbox:
+        """An empty mailbox with the subscription's policy."""
+        return Mailbox(self.options.overflow, self.options.mailbox_size)
+
+    def route(self, kind: type[Event]) -> Route | None:
+        """The route for a class of events: the closest class that it named, or None."""
+        found: Route | None = None
+        for route in self.routes:
+            if issubclass(kind, route.event_class) and (
+                found is None or issubclass(route.event_class, found.event_class)
+            ):
+                found = route
+        return found
+
+    def takes(
+        self, route: Route, kind: str, step: int, epoch: float, run: tuple[str, int], now: float
+    ) -> bool:
+        """Whether an event passes the route's filter; to be asked once for each event."""
+        if route.filter.always:
+            return True
+        counts = self._counts.get(run)
+        if counts is None:
+            counts = self._counts[run] = FilterCounts()
+        return counts.takes(route.filter, kind, step, epoch, now)
+
+    def forget_run(self, run: tuple[str, int]) -> None:
+        """Lets go of what was counted for a run that has ended."""
+        self._counts.pop(run, None)
+
+    def ledger_row(self) -> LedgerRow:
+        """The account as it stands."""
+        return self.account.row(len(self.mailbox), self.mailbox.peak)
+
+    def __repr__(self) -> str:
+        return f"<Subscription {self.name} delivery={self.delivery}>"
+
+
+def subscription_of_function(
+    handler: object, kinds: Iterable[type[Event]], chosen: Filter, options: Options
+) -> Subscription:
+    """A subscription of a function to some classes of events."""
+    function = check_handler(handler)
+    return Subscription(handler, [Route(kind, function, chosen) for kind in kinds], options)
+
+
+def subscription_of_subscriber(subscriber: Subscriber, overrides: dict[str, Any]) -> Subscription:
+    """A subscription of all methods of a subscriber, with its class attributes as options."""
+    if isinstance(subscriber, type):
+        raise ArgumentError(
+            f"{subscriber.__name__} is a class: subscribe an instance, {subscriber.__name__}()."
+        )
+    defaults: dict[str, Any] = {
+        "delivery": subscriber.delivery,
+        "overflow": subscriber.overflow,
+        "mailbox_size": subscriber.mailbox_size,
+        "timeout": subscriber.timeout,
+        "retries": subscriber.retries,
+        "critical": subscriber.critical,
+        "name": subscriber.subscriber_name,
+    }
+    routes = [
+        Route(kind, check_handler(method), chosen)
+        for kind, (method, chosen) in handlers_of(subscriber).items()
+    ]
+    return Subscription(
+        subscriber,
+        routes,
+        Options(**{**defaults, **overrides}),
+        open_=subscriber.open,
+        close=subscriber.close,
+    )

@@ -1,0 +1,24 @@
+"""What the bus asks of whoever runs a subscription's handlers."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from .handling import Handling
+from .mailbox import Mailbox
+from .subscription import Subscription
+
+
+class Worker(Protocol):
+    """A delivery: takes events from a mailbox and calls handlers. `process` will be another."""
+
+    subscription: Subscription
+    mailbox: Mailbox
+    handling: Handling
+    ready: threading.Event
+    """Set when set-up is over, well or not."""
+    finished: threading.Event
+    """Set when teardown is over."""
+    error: Exception | None
+    """What set-up raised."""

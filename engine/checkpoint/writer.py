@@ -1,0 +1,150 @@
+"""Writes a checkpoint aside and renames it, so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from ...schemas.errors import ArgumentError, CheckpointError
+from .aside import aside, clear_abandoned, discard
+from .layout import TENSORS, VALUES, WEIGHTS, checkpoint_folder
+from .manifest import MANIFEST, sync, write_manifest
+from .tensors import write_tensors
+from .values import split
+from .weights import write_weights
+
+_RESERVED = {MANIFEST, WEIGHTS, VALUES, TENSORS}
+_RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
+
+
+def check_writable(output_dir: str | os.PathLike[str]) -> None:
+    """Makes the output folder if need be and proves that a file can be written in it.
+
+    Raises:
+        ArgumentError: it cannot be made or written.
+    """
+    root = Path(output_dir)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root) as file:
+            file.write(b"stepbus")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArgumentError(
+            f"output_dir {str(root)!r} cannot be written: {reason}. Give a folder that can be "
+            "created and written, with space for the checkpoints."
+        ) from error
+
+
+def write_checkpoint(
+    output_dir: str | os.PathLike[str],
+    step: int,
+    *,
+    states: Mapping[str, object],
+    model: nn.Module | None = None,
+    documents: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes `checkpoint-<step>` and returns its folder; waits until the storage holds it.
+
+    A checkpoint of the same step is replaced. An interrupt leaves nothing behind either.
+
+    Args:
+        states: nested values by name, such as an optimizer's state_dict().
+        model: its weights become model.safetensors.
+        documents: more files, as text by file name.
+
+    Raises:
+        ArgumentError: `step` is negative, or a document has a name that is not free.
+        CheckpointError: it cannot be written; the checkpoints before it are untouched.
+    """
+    _check_arguments(step, documents or {})
+    target = checkpoint_folder(output_dir, step)
+    partial = aside(target, "partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(target.parent)
+        discard(partial)
+        partial.mkdir()
+        _write_parts(partial, states, model, documents or {})
+        write_manifest(partial, step)
+        for folder in (partial / TENSORS, partial):
+            if folder.is_dir():
+                sync(folder)
+        _put_in_place(partial, target)
+    except BaseException as error:
+        discard(partial)
+        if isinstance(error, CheckpointError) or not isinstance(error, Exception):
+            raise
+        raise _failure(target, error) from error
+    return target
+
+
+def _write_parts(
+    folder: Path,
+    states: Mapping[str, object],
+    model: nn.Module | None,
+    documents: Mapping[str, str],
+) -> None:
+    tensors, document = split(dict(states))
+    for name, text in documents.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    if model is not None:
+        write_weights(folder / WEIGHTS, model)
+    (folder / VALUES).write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+    write_tensors(folder / TENSORS, tensors)
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    replaced = aside(target, "replaced")
+    discard(replaced)
+    if target.exists():
+        target.rename(replaced)
+    try:
+        partial.rename(target)
+    except BaseException:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
+        raise
+    sync(target.parent)
+    discard(replaced)
+
+
+def _check_arguments(step: int, documents: Mapping[str, str]) -> None:
+    if type(step) is not int or step < 0:
+        raise ArgumentError(f"step must be a whole number >= 0, got {step!r}.")
+    for name in documents:
+        if name in _RESERVED or not name or name.startswith(".") or Path(name).name != name:
+            raise ArgumentError(
+                f"A checkpoint's document cannot be called {name!r}: give a plain file name other "
+                f"than {', '.join(sorted(_RESERVED))}."
+            )
+
+
+def _failure(target: Path, error: Exception) -> CheckpointError:
+    reason = _system_error(error) or f"{type(error).__name__}: {error}".splitlines()[0]
+    try:
+        free = f"{shutil.disk_usage(target.parent).free:,} bytes are free there"
+    except OSError:
+        free = "the folder cannot be reached"
+    return CheckpointError(
+        f"{target.name} was not written to {target.parent}: {reason}; {free}. Earlier "
+        "checkpoints are untouched. Free some space or give another output_dir, then save again."
+    )
+
+
+def _system_error(error: BaseException | None) -> str | None:
+    """The operating system's words for a failure, also where torch or safetensors wrapped it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        if match := _RUST_ERRNO.search(str(error)):
+            return os.strerror(int(match[1]))
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,37 @@
+"""Every error that stepbus raises on purpose: what was wrong, with what value, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StepbusError(Exception):
+    """The base of all errors of stepbus."""
+
+
+class ArgumentError(StepbusError, ValueError):
+    """An argument, option or name is wrong; raised at the call or before the first step."""
+
+
+class DataError(StepbusError):
+    """The training data is missing, empty, unreadable or too short."""
+
+
+class CheckpointError(StepbusError):
+    """A checkpoint cannot be written, is damaged, or belongs to another model."""
+
+
+class BusClosedError(StepbusError):
+    """The bus is closed, or this is a forked child process in which it is inert."""
+
+
+class DeliveryError(StepbusError):
+    """A subscriber could not be set up, or what it should have had did not reach it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that names the most similar known name, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}."

@@ -1,0 +1,316 @@
+"""What a run says happened: one class an event, each frozen."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .event import Event
+from .values import FrozenDict, Plain, Scalars
+from .vote import Action, Vote
+
+
+class TrainingEvent(Event):
+    """The base of the events that the engine emits. A run, with each event at its place:
+
+        Trainer() or TrainingRun()                     init_end
+        train                                          train_begin
+          (eval_on_start)                              [EVALUATE]
+          each epoch                                   epoch_begin
+            each optimizer step                        step_begin
+              each micro-batch but the last            substep_end
+              the last: gradients are clipped          pre_optimizer_step
+                        the optimizer has stepped      optimizer_step
+                        global_step is one higher      step_end
+              votes are merged                         [ACT]
+                                                       epoch_end, votes are merged, [ACT]
+          mailboxes are drained, votes merged once more
+                                                       log (the summary), train_end
+        an exception leaves train                      run_failed (instead of train_end)
+
+        [ACT], in this order, each at most once a round:
+            log                                        log
+            evaluate                                   [EVALUATE]
+            save                                       push_begin (with uploads), save
+        [EVALUATE]
+            each batch                                 prediction_step
+                                                       log, evaluate
+        predict                                        prediction_step ..., predict
+
+    At any time: `verdict` (somebody's vote was acted on or refused), `subscriber_failed`,
+    `stalled` and `resumed` (no step ended for long, and it goes on), `batch_size_retry`.
+    """
+
+
+class InitEnd(TrainingEvent):
+    """The run or trainer has been set up."""
+
+    name: Literal["init_end"] = "init_end"
+
+
+class TrainBegin(TrainingEvent):
+    """Training starts; set-up of everything that listens is done."""
+
+    name: Literal["train_begin"] = "train_begin"
+    arguments: Plain = FrozenDict()
+    """The training arguments, secrets masked."""
+    run_name: str | None = None
+    """What people call the run."""
+    output_dir: str = ""
+    """The folder of checkpoints, logs and votes."""
+    model: str = ""
+    """Class name of the model."""
+    num_parameters: int = 0
+    """Parameters of the model, each counted once."""
+    max_steps: int = 0
+    """Optimizer steps that the run has."""
+    num_train_epochs: float = 0.0
+    """Epochs that the run has."""
+    steps_per_epoch: int = 0
+    """Optimizer steps in an epoch; 0 where the length is unknown."""
+    resumed_from: str | None = None
+    """The checkpoint that this attempt continues."""
+
+
+class TrainEnd(TrainingEvent):
+    """Training ended as it should: it was done, or it was stopped by a vote."""
+
+    name: Literal["train_end"] = "train_end"
+    status: Literal["finished", "stopped"] = "finished"
+    reason: str = ""
+    """Why it was stopped."""
+    stopped_by: str = ""
+    """The voters that stopped it."""
+    metrics: Scalars = FrozenDict()
+    """The closing figures (`train_runtime`, `train_loss`, ...)."""
+
+
+class RunFailed(TrainingEvent):
+    """An exception left the training loop."""
+
+    name: Literal["run_failed"] = "run_failed"
+    error: str
+    """Class name of the exception."""
+    message: str
+    """Its text."""
+    traceback: str
+    """Its traceback."""
+
+
+class EpochBegin(TrainingEvent):
+    """An epoch starts."""
+
+    name: Literal["epoch_begin"] = "epoch_begin"
+
+
+class EpochEnd(TrainingEvent):
+    """An epoch ended, cut short or not."""
+
+    name: Literal["epoch_end"] = "epoch_end"
+
+
+class StepBegin(TrainingEvent):
+    """The first micro-batch of an optimizer step was loaded."""
+
+    name: Literal["step_begin"] = "step_begin"
+
+
+class SubstepEnd(TrainingEvent):
+    """A micro-batch that does not close its step went backward."""
+
+    name: Literal["substep_end"] = "substep_end"
+
+
+class PreOptimizerStep(TrainingEvent):
+    """Gradients are complete and clipped; the optimizer steps next."""
+
+    name: Literal["pre_optimizer_step"] = "pre_optimizer_step"
+
+
+class OptimizerStep(TrainingEvent):
+    """The optimizer has stepped; the scheduler has not."""
+
+    name: Literal["optimizer_step"] = "optimizer_step"
+
+
+class StepEnd(TrainingEvent):
+    """An optimizer step is done."""
+
+    name: Literal["step_end"] = "step_end"
+    loss: float | None = None
+    """Loss of the step as the loop gave it."""
+    grad_norm: float | None = None
+    """Norm of the gradients before clipping, where the loop gave it."""
+    learning_rate: float | None = None
+    """Learning rate that the step used."""
+    step_s: float = 0.0
+    """From the end of the step before to the end of this one, s, actions left out."""
+    data_wait_s: float = 0.0
+    """Of that, spent waiting for the data loader, s."""
+    bus_s: float = 0.0
+    """Of that, spent in stepbus and in gate handlers, s."""
+
+
+class Log(TrainingEvent):
+    """Values to log."""
+
+    name: Literal["log"] = "log"
+    logs: Scalars
+    """The values by name: `loss`, `grad_norm`, `learning_rate`, `epoch`, those of `run.log`, or
+    the metrics of an evaluation."""
+
+
+class Evaluate(TrainingEvent):
+    """An evaluation is done."""
+
+    name: Literal["evaluate"] = "evaluate"
+    metrics: Scalars
+    """The metrics by name, `eval_loss` and so on."""
+
+
+class Predict(TrainingEvent):
+    """A prediction over a data set is done."""
+
+    name: Literal["predict"] = "predict"
+    metrics: Scalars
+    """The metrics by name, `test_loss` and so on."""
+
+
+class PredictionStep(TrainingEvent):
+    """A batch of an evaluation or a prediction is done."""
+
+    name: Literal["prediction_step"] = "prediction_step"
+    batch: int = 0
+    """How many batches of this evaluation are done."""
+    num_batches: int | None = None
+    """How many it has, where that is known."""
+
+
+class Save(TrainingEvent):
+    """A checkpoint is complete on disk.
+
+    Rotation leaves it alone until every handler of this event has returned; one that reads it
+    for longer holds `event.lease.hold("name")`, a context manager.
+    """
+
+    name: Literal["save"] = "save"
+    path: str = ""
+    """The checkpoint's folder."""
+    num_bytes: int = 0
+    """Its size."""
+    save_s: float = 0.0
+    """How long the training thread was busy writing it, s."""
+    best: bool = False
+    """True for the best checkpoint so far."""
+
+
+class PushBegin(TrainingEvent):
+    """An upload to a hub starts."""
+
+    name: Literal["push_begin"] = "push_begin"
+    repository: str = ""
+    """Where to."""
+
+
+class Verdict(TrainingEvent):
+    """Somebody's vote was acted on, vetoed, refused or came too late; who, why and when.
+
+    The schedule of the default flow makes no verdicts.
+    """
+
+    name: Literal["verdict"] = "verdict"
+    action: Action
+    """What was asked for."""
+    outcome: Literal["acted", "vetoed", "refused", "late", "expired"]
+    """What came of it."""
+    votes: tuple[Vote, ...] = ()
+    """Those who asked, with their reasons."""
+    vetoes: tuple[Vote, ...] = ()
+    """Those against."""
+    point: str = ""
+    """The merge point: the name of the event after which the votes were counted."""
+    seen_at: int | None = None
+    """The newest step that the voters had seen; None where all came from outside."""
+    acted_at: int = 0
+    """The step at which the engine acted or refused."""
+    detail: str = ""
+    """What was done, or why not."""
+
+
+class SubscriberFailed(TrainingEvent):
+    """A subscriber's handler raised, timed out, or was given up."""
+
+    name: Literal["subscriber_failed"] = "subscriber_failed"
+    subscriber: str
+    """Who."""
+    event_name: str = ""
+    """The kind of event that it was handling."""
+    event_seq: int = -1
+    """Its number."""
+    error: str = ""
+    """The exception, or what else went wrong."""
+    failures: int = 0
+    """Failures of this subscriber so far."""
+    quarantined: bool = False
+    """True when it gets no further events."""
+
+
+class Stalled(TrainingEvent):
+    """No step has ended for long, outside of evaluation and saving."""
+
+    name: Literal["stalled"] = "stalled"
+    silent_s: float
+    """Since the last sign of life, s."""
+    limit_s: float
+    """What was allowed, s."""
+    stack: str = ""
+    """Where the training thread stands."""
+
+
+class Resumed(TrainingEvent):
+    """The step that stood still has ended."""
+
+    name: Literal["resumed"] = "resumed"
+    silent_s: float
+    """How long it stood still, s."""
+
+
+class BatchSizeRetry(TrainingEvent):
+    """A batch did not fit into memory; the run starts again with a smaller one."""
+
+    name: Literal["batch_size_retry"] = "batch_size_retry"
+    from_batch_size: int
+    to_batch_size: int
+    error: str = ""
+
+
+AnyEvent = Annotated[
+    InitEnd
+    | TrainBegin
+    | TrainEnd
+    | RunFailed
+    | EpochBegin
+    | EpochEnd
+    | StepBegin
+    | SubstepEnd
+    | PreOptimizerStep
+    | OptimizerStep
+    | StepEnd
+    | Log
+    | Evaluate
+    | Predict
+    | PredictionStep
+    | Save
+    | PushBegin
+    | Verdict
+    | SubscriberFailed
+    | Stalled
+    | Resumed
+    | BatchSizeRetry,
+    Field(discriminator="name"),
+]
+"""Any event of stepbus itself, told apart by `name`."""
+
+NEVER_DROPPED = frozenset(
+    {"train_begin", "train_end", "run_failed", "save", "evaluate", "predict", "verdict"}
+)
+"""Kinds that no overflow policy drops."""
