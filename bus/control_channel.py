@@ -130,13 +130,15 @@ class RunControl:
         return outcome._replace(decision=decision._replace(carried=carried))
 
     def wants(self, action: Action, step: int) -> bool:
-        """Whether the action would be carried now, without spending any vote."""
+        """Whether votes, the schedule's apart, would carry the action now; spends none."""
         with self._lock:
             casts = self._standing[action]
             if not casts:
                 return False
             now = self._clock.monotonic()
-            votes = [c.vote for c in casts.values() if not c.expired(step, now)]
+            votes = [
+                c.vote for c in casts.values() if not c.scheduled and not c.expired(step, now)
+            ]
             return merge(votes, self._policies.get(action, VotePolicy())).carried
 
     def close(self) -> list[Cast]:

@@ -1,0 +1,14 @@
+"""What happens: the run, its loop, evaluations, checkpoints, and the model of the demo."""
+
+from .checkpoint import get_last_checkpoint
+from .rng import enable_full_determinism, set_seed
+from .summary import RunSummary
+from .training_run import TrainingRun
+
+__all__ = [
+    "RunSummary",
+    "TrainingRun",
+    "enable_full_determinism",
+    "get_last_checkpoint",
+    "set_seed",
+]

@@ -151,10 +151,13 @@ class TrainingArguments(metaclass=ArgumentsMeta):
             ArgumentError: a value out of bounds, or two that contradict each other.
         """
         validator = TrainingArguments.__pydantic_validator__  # type: ignore[attr-defined]
+        # The validator keeps none but its own fields, so it works beside a subclass's object.
+        checked = object.__new__(TrainingArguments)
         problems = []
         for name in _FIELDS:
             try:
-                validator.validate_assignment(self, name, getattr(self, name))
+                validator.validate_assignment(checked, name, getattr(self, name))
+                setattr(self, name, getattr(checked, name))
             except ValidationError as error:
                 problems += error.errors()
         if problems:

@@ -31,7 +31,11 @@ class DeliveryError(StepbusError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that names the most similar known name, or all of them."""
+    """The end of a sentence that names the most similar known names, or all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}."
+    if not close and len(name) > 3:
+        close = [longer for longer in names if name in longer][:3]
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return f"known: {', '.join(names)}."

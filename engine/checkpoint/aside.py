@@ -46,7 +46,7 @@ def discard(path: Path) -> None:
     if path.is_symlink():
         with contextlib.suppress(OSError):
             path.unlink()
-    else:
+    elif path.exists():
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -25,7 +25,15 @@ def join(document: JsonValue, tensors: Mapping[str, torch.Tensor]) -> Any:
     """
     try:
         return _Joiner(tensors).decode(document)
-    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError, struct.error) as error:
+    except (
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        struct.error,
+    ) as error:
         raise CheckpointError(
             f"The document of a saved state is damaged or does not fit its tensors: {error}. "
             "Resume from another checkpoint."

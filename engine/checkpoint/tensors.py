@@ -38,8 +38,10 @@ def write_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     try:
         with _quietly():
             save(dict(tensors), storage_writer=_Writer(folder), planner=planner, no_dist=True)
+        return
     except CheckpointException as error:
-        raise _original(error) from None
+        original = _original(error)
+    raise original  # out here, so that it keeps the error it came from
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:

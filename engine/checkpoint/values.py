@@ -31,8 +31,10 @@ _DTYPE_NAMES = """
     bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 bfloat16 float32 float64
     complex32 complex64 complex128
     float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu
-""".split()  # noqa: SIM905  # as a list of strings it would be a page long
-TENSOR_DTYPES = frozenset(getattr(torch, name) for name in _DTYPE_NAMES if hasattr(torch, name))
+"""
+TENSOR_DTYPES = frozenset(
+    getattr(torch, name) for name in _DTYPE_NAMES.split() if hasattr(torch, name)
+)
 _JSON_INT = 2**63
 
 

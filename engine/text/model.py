@@ -26,7 +26,7 @@ class CharGPTConfig:
     num_heads: int = 4
     width: int = 128
     dropout: float = 0.0
-    tie_embeddings: bool = False
+    tie_embeddings: bool = True
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "num_layers", "num_heads", "width"):

@@ -1,3 +1,167 @@
-"""Training callbacks on an asynchronous event bus."""
+"""stepbus: the training step says what happened and goes on; everyone else listens.
 
-__version__ = "0.1.0"
+The public names are those of `__all__`. Each is imported when it is first used, so that
+`import stepbus` loads neither torch nor a tracker.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bus import EventBus as EventBus
+    from .bus import EventStream as EventStream
+    from .bus import Filter as Filter
+    from .bus import LedgerRow as LedgerRow
+    from .bus import Lease as Lease
+    from .bus import Subscriber as Subscriber
+    from .bus import TrainerCallback as TrainerCallback
+    from .bus import on as on
+    from .engine import RunSummary as RunSummary
+    from .engine import TrainingRun as TrainingRun
+    from .engine import get_last_checkpoint as get_last_checkpoint
+    from .engine import set_seed as set_seed
+    from .schemas import AnyEvent as AnyEvent
+    from .schemas import ArgumentError as ArgumentError
+    from .schemas import BatchSizeRetry as BatchSizeRetry
+    from .schemas import BusClosedError as BusClosedError
+    from .schemas import CheckpointError as CheckpointError
+    from .schemas import DataError as DataError
+    from .schemas import DeliveryError as DeliveryError
+    from .schemas import EpochBegin as EpochBegin
+    from .schemas import EpochEnd as EpochEnd
+    from .schemas import Evaluate as Evaluate
+    from .schemas import Event as Event
+    from .schemas import InitEnd as InitEnd
+    from .schemas import IntervalStrategy as IntervalStrategy
+    from .schemas import Log as Log
+    from .schemas import OptimizerStep as OptimizerStep
+    from .schemas import Predict as Predict
+    from .schemas import PredictionStep as PredictionStep
+    from .schemas import PreOptimizerStep as PreOptimizerStep
+    from .schemas import PushBegin as PushBegin
+    from .schemas import Resumed as Resumed
+    from .schemas import RunFailed as RunFailed
+    from .schemas import Save as Save
+    from .schemas import SaveStrategy as SaveStrategy
+    from .schemas import SchedulerType as SchedulerType
+    from .schemas import Stalled as Stalled
+    from .schemas import StepBegin as StepBegin
+    from .schemas import StepbusError as StepbusError
+    from .schemas import StepEnd as StepEnd
+    from .schemas import SubscriberFailed as SubscriberFailed
+    from .schemas import SubstepEnd as SubstepEnd
+    from .schemas import TrainBegin as TrainBegin
+    from .schemas import TrainEnd as TrainEnd
+    from .schemas import TrainerControl as TrainerControl
+    from .schemas import TrainerState as TrainerState
+    from .schemas import TrainingArguments as TrainingArguments
+    from .schemas import UnknownEvent as UnknownEvent
+    from .schemas import Verdict as Verdict
+    from .schemas import Vote as Vote
+    from .schemas import VotePolicy as VotePolicy
+    from .schemas import parse_event as parse_event
+    from .subscribers import CSVHistory as CSVHistory
+    from .subscribers import DefaultFlowCallback as DefaultFlowCallback
+    from .subscribers import EarlyStoppingCallback as EarlyStoppingCallback
+    from .subscribers import JSONLHistory as JSONLHistory
+    from .subscribers import LossCurve as LossCurve
+    from .subscribers import PrinterCallback as PrinterCallback
+    from .subscribers import ProgressCallback as ProgressCallback
+    from .subscribers import StructuredLog as StructuredLog
+    from .subscribers import TensorBoardCallback as TensorBoardCallback
+
+_ROOMS: dict[str, tuple[str, ...]] = {
+    "bus": (
+        "EventBus",
+        "EventStream",
+        "Filter",
+        "LedgerRow",
+        "Lease",
+        "Subscriber",
+        "TrainerCallback",
+        "on",
+    ),
+    "engine": ("RunSummary", "TrainingRun", "get_last_checkpoint", "set_seed"),
+    "schemas": (
+        "AnyEvent",
+        "ArgumentError",
+        "BatchSizeRetry",
+        "BusClosedError",
+        "CheckpointError",
+        "DataError",
+        "DeliveryError",
+        "EpochBegin",
+        "EpochEnd",
+        "Evaluate",
+        "Event",
+        "InitEnd",
+        "IntervalStrategy",
+        "Log",
+        "OptimizerStep",
+        "PreOptimizerStep",
+        "Predict",
+        "PredictionStep",
+        "PushBegin",
+        "Resumed",
+        "RunFailed",
+        "Save",
+        "SaveStrategy",
+        "SchedulerType",
+        "Stalled",
+        "StepBegin",
+        "StepEnd",
+        "StepbusError",
+        "SubscriberFailed",
+        "SubstepEnd",
+        "TrainBegin",
+        "TrainEnd",
+        "TrainerControl",
+        "TrainerState",
+        "TrainingArguments",
+        "UnknownEvent",
+        "Verdict",
+        "Vote",
+        "VotePolicy",
+        "parse_event",
+    ),
+    "subscribers": (
+        "CSVHistory",
+        "DefaultFlowCallback",
+        "EarlyStoppingCallback",
+        "JSONLHistory",
+        "LossCurve",
+        "PrinterCallback",
+        "ProgressCallback",
+        "StructuredLog",
+        "TensorBoardCallback",
+    ),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = ["__version__", *sorted(_ROOM_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return version("stepbus")
+        except PackageNotFoundError:
+            return "0+source"
+    room = _ROOM_OF.get(name)
+    if room is None:
+        from .schemas.errors import nearest
+
+        raise AttributeError(
+            f"stepbus has no {name}: {nearest(name, _ROOM_OF)} Models, tokenizers and collators stay "
+            "in transformers."
+        )
+    value = getattr(importlib.import_module(f".{room}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

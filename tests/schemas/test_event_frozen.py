@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+
 from stepbus.schemas import Log, StepEnd, TrainBegin, TrainerState, UnknownEvent, Verdict, Vote
 from stepbus.schemas.errors import StepbusError
 from stepbus.schemas.values import FrozenDict
@@ -102,7 +103,7 @@ def test_an_event_pickles_and_stays_frozen() -> None:
 
 
 def test_an_event_without_a_run_has_no_state() -> None:
-    with pytest.raises(StepbusError, match="step_end event carries no state.*event.step"):
+    with pytest.raises(StepbusError, match=r"step_end event carries no state.*event\.step"):
         _ = StepEnd(step=3).state
 
 

@@ -4,13 +4,14 @@ import json
 import math
 import types
 import typing
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
+
 from stepbus.schemas import (
     ACTIONS,
     AnyEvent,
@@ -243,11 +244,3 @@ def test_the_kinds_are_those_of_the_reference_and_ours() -> None:
     kinds = {kind.model_fields["name"].default for kind in KINDS}
     assert kinds == of_the_reference | ours
     assert all(Event.known_kinds[kind.model_fields["name"].default] is kind for kind in KINDS)
-
-
-AnnotatedEvent = Annotated[StepEnd | Save, "for a subscriber of two kinds"]
-
-
-def test_a_users_own_choice_of_kinds_can_be_read_too() -> None:
-    adapter: TypeAdapter[Event] = TypeAdapter(AnnotatedEvent)
-    assert isinstance(adapter.validate_json(Save(path="p").to_json()), Save)

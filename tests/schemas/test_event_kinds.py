@@ -2,9 +2,11 @@
 
 import sys
 import types
+from collections.abc import Iterator
 from typing import Literal
 
 import pytest
+
 from stepbus.schemas import ArgumentError, Event, Log, Save, StepEnd, UnknownEvent, parse_event
 from stepbus.schemas.event import event_class, kind_of
 from stepbus.schemas.events import NEVER_DROPPED, TrainingEvent
@@ -34,12 +36,12 @@ def run_cell(module: types.ModuleType, fields: str) -> type[Event]:
 
 
 @pytest.fixture
-def notebook(request: pytest.FixtureRequest) -> types.ModuleType:
+def notebook(request: pytest.FixtureRequest) -> Iterator[types.ModuleType]:
     module = types.ModuleType(f"notebook_of_{request.node.name}")
     sys.modules[module.__name__] = module
-    request.addfinalizer(lambda: sys.modules.pop(module.__name__))
-    request.addfinalizer(lambda: Event.known_kinds.pop("schemas_test_cell", None))
-    return module
+    yield module
+    del sys.modules[module.__name__]
+    Event.known_kinds.pop("schemas_test_cell", None)
 
 
 def test_a_users_event_is_known_by_its_name_and_comes_back_from_json() -> None:
@@ -64,7 +66,7 @@ def test_a_base_class_without_a_name_is_no_kind() -> None:
 
 
 def test_a_name_of_stepbus_itself_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="'save' exists already .*another name"):
+    with pytest.raises(ArgumentError, match=r"'save' exists already .*another name"):
 
         class Mine(Event):
             name: Literal["save"] = "save"
@@ -102,12 +104,12 @@ def test_two_modules_cannot_share_a_name(notebook: types.ModuleType) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_one() -> None:
-    with pytest.raises(ArgumentError, match="no event 'step_edn': did you mean 'step_end'?"):
+    with pytest.raises(ArgumentError, match=r"no event 'step_edn': did you mean 'step_end'\?"):
         event_class("step_edn")
 
 
 def test_a_name_like_no_other_is_answered_with_all_of_them() -> None:
-    with pytest.raises(ArgumentError, match="known: .*epoch_begin, .*verdict"):
+    with pytest.raises(ArgumentError, match=r"known: .*epoch_begin, .*verdict"):
         event_class("qqqqqqqq")
 
 

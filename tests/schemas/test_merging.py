@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stepbus.schemas import ArgumentError, Vote, VotePolicy, merge
 
 NAMES = ("ann", "ben", "cleo", "dan", "eve")
@@ -191,7 +192,7 @@ def test_voters_that_a_policy_does_not_name_cannot_carry_but_can_veto() -> None:
         ({"rule": "quorum", "voters": ("a",), "count": 0}, "VotePolicy.count is 0"),
         ({"rule": "fraction", "voters": ("a",), "fraction": 0.0}, "VotePolicy.fraction is 0.0"),
         ({"rule": "fraction", "voters": ("a",), "fraction": 1.5}, "VotePolicy.fraction is 1.5"),
-        ({"rule": "fraction", "voters": ("a",), "fraction": math.nan}, "VotePolicy.fraction is nan"),
+        ({"rule": "fraction", "voters": ("a",), "fraction": math.nan}, "fraction is nan"),
         ({"rule": "all", "voters": ("a", "a")}, "name each once"),
     ],
 )

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stepbus.schemas import ACTIONS, Action, TrainerControl, Vote
 from stepbus.schemas.control import ACTION_OF, FLAG_OF
 
@@ -13,8 +14,10 @@ FIVE = st.tuples(*[st.booleans()] * 5)
 
 
 def control_with(flags: tuple[bool, ...]) -> TrainerControl:
-    named = {FLAG_OF[action]: flag for action, flag in zip(ACTIONS, flags, strict=True)}
-    return TrainerControl(**named)
+    control = TrainerControl()
+    for action, flag in zip(ACTIONS, flags, strict=True):
+        setattr(control, FLAG_OF[action], flag)
+    return control
 
 
 def test_every_flag_starts_down() -> None:

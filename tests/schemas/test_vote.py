@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from stepbus.schemas import ACTIONS, Action, ArgumentError, Vote
 
 

@@ -21,13 +21,13 @@ def _same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, torch.Tensor):
         alike = one.dtype == other.dtype and one.shape == other.shape
-        return alike and one.stride() == other.stride() and _bits(one) == _bits(other)
+        return bool(alike and one.stride() == other.stride() and _bits(one) == _bits(other))
     if isinstance(one, np.ndarray):
         alike = one.dtype == other.dtype and one.shape == other.shape
         order = one.flags.f_contiguous == other.flags.f_contiguous
-        return alike and order and one.tobytes() == other.tobytes()
+        return bool(alike and order and one.tobytes() == other.tobytes())
     if isinstance(one, np.generic):
-        return one.dtype == other.dtype and one.tobytes() == other.tobytes()
+        return bool(one.dtype == other.dtype and one.tobytes() == other.tobytes())
     if isinstance(one, dict):
         return len(one) == len(other) and all(
             _same(key, key2) and _same(item, item2)

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import metadata as dcp_metadata
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
 from stepbus.engine.checkpoint.tensors import read_tensors, write_tensors
 from stepbus.engine.checkpoint.values import TENSOR_DTYPES
 from stepbus.schemas.errors import CheckpointError
-from torch.distributed.checkpoint import metadata as dcp_metadata
 
 Same = Callable[[Any, Any], bool]
 
@@ -88,7 +91,7 @@ def test_writing_and_reading_are_silent(
 def test_torch_itself_can_read_the_folder(folder: Path) -> None:
     tensors = {"a": torch.zeros(2, 3)}
     with pytest.warns(UserWarning, match="single process"):
-        dcp.load(tensors, storage_reader=dcp.FileSystemReader(folder), no_dist=True)
+        load(tensors, storage_reader=FileSystemReader(folder), no_dist=True)
     assert torch.equal(tensors["a"], torch.ones(2, 3))
 
 
@@ -129,7 +132,13 @@ def test_malice_hidden_in_valid_metadata_is_refused(tmp_path: Path, folder: Path
 
 @pytest.mark.parametrize(
     "name",
-    ["builtins\ngetattr", "builtins\neval", "torch\nload", "torch\nhub", "torch.serialization\nload"],
+    [
+        "builtins\ngetattr",
+        "builtins\neval",
+        "torch\nload",
+        "torch\nhub",
+        "torch.serialization\nload",
+    ],
 )
 def test_other_names_are_refused(folder: Path, name: str) -> None:
     (folder / ".metadata").write_bytes(f"c{name}\n.".encode())
@@ -140,9 +149,9 @@ def test_other_names_are_refused(folder: Path, name: str) -> None:
 def test_entries_that_torch_would_unpickle_are_refused(tmp_path: Path, folder: Path) -> None:
     proof = tmp_path / "proof"
     crafted = tmp_path / "crafted"
-    writer = dcp.FileSystemWriter(crafted)
+    writer = FileSystemWriter(crafted)
     with pytest.warns(UserWarning, match="single process"):
-        dcp.save({"a": Malice(proof)}, storage_writer=writer, no_dist=True)
+        save({"a": Malice(proof)}, storage_writer=writer, no_dist=True)
     metadata = pickle.loads((crafted / ".metadata").read_bytes())
     assert isinstance(metadata.state_dict_metadata["a"], dcp_metadata.BytesStorageMetadata)
     with pytest.raises(CheckpointError, match="BytesStorageMetadata"):

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from stepbus.engine.checkpoint.joining import join
 from stepbus.engine.checkpoint.values import TENSOR_DTYPES, split
 from stepbus.schemas.errors import CheckpointError
@@ -58,6 +59,7 @@ def through_json(value: Any) -> Any:
     return join(json.loads(json.dumps(document, allow_nan=False)), tensors)
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
 @given(NESTED)
 @settings(deadline=None)
 def test_any_nested_value_comes_back_exactly(same: Same, value: Any) -> None:
@@ -155,7 +157,8 @@ def test_names_that_look_alike_stay_apart() -> None:
     tensors, document = split(value, "state")
     assert sorted(tensors) == ["state.1", "state.1~2", "state.a%2Eb", "state.a.b"]
     back = join(document, tensors)
-    assert back["1"].tolist() == [0, 0] and back[1].tolist() == [1, 1]
+    assert back["1"].tolist() == [0, 0]
+    assert back[1].tolist() == [1, 1]
 
 
 def test_memory_formats_are_kept(same: Same) -> None:
@@ -175,11 +178,12 @@ def test_lazy_conjugates_are_resolved() -> None:
 
 def test_a_parameter_comes_back_as_a_plain_tensor() -> None:
     back = through_json([torch.nn.Parameter(torch.ones(2))])[0]
-    assert type(back) is torch.Tensor and not back.requires_grad
+    assert type(back) is torch.Tensor
+    assert not back.requires_grad
 
 
 def test_the_versions_in_a_modules_state_are_kept(same: Same) -> None:
-    state = torch.nn.Sequential(torch.nn.BatchNorm1d(2)).state_dict()
+    state: Any = torch.nn.Sequential(torch.nn.BatchNorm1d(2)).state_dict()
     back = through_json(state)
     assert same(back, state)
     assert same(back._metadata, state._metadata)

@@ -1,0 +1,43 @@
+"""`pre_optimizer_step` and `optimizer_step`, announced wherever the optimizer is stepped."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from ..bus import RunLink
+
+
+class OptimizerHooks:
+    """Emits around `optimizer.step()`, in a loop of the user's own too, for a with block."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, link: RunLink) -> None:
+        self._optimizer = optimizer
+        self._link = link
+        self._pre = link.emitters["pre_optimizer_step"]
+        self._post = link.emitters["optimizer_step"]
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        self._handles = [
+            self._optimizer.register_step_pre_hook(self._before),
+            self._optimizer.register_step_post_hook(self._after),
+        ]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _before(self, *_: Any) -> None:
+        if self._pre.active:
+            self._link.fire(self._pre)
+
+    def _after(self, *_: Any) -> None:
+        if self._post.active:
+            self._link.fire(self._post)

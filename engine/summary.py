@@ -1,0 +1,39 @@
+"""What a run came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..bus import LedgerRow
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended, where its files are, and what each subscriber cost."""
+
+    status: str
+    """finished, stopped or failed."""
+    reason: str
+    """Why it was stopped or what failed."""
+    global_step: int
+    """Optimizer steps done."""
+    runtime_s: float
+    """From the first step's beginning to the end of the last action, s."""
+    metrics: dict[str, Any]
+    """The closing figures."""
+    output_dir: str
+    """Where everything is."""
+    checkpoints: tuple[str, ...] = ()
+    """The whole checkpoints in it, oldest first."""
+    best_checkpoint: str | None = None
+    """The best of them, where there is a metric for it."""
+    trackers: tuple[str, ...] = ()
+    """Trackers that were attached."""
+    ledger: tuple[LedgerRow, ...] = field(default=(), repr=False)
+    """What each subscriber cost."""
+
+    @property
+    def undelivered(self) -> int:
+        """Events that some subscriber should have had and did not get."""
+        return sum(row.num_dropped for row in self.ledger)
