@@ -87,7 +87,7 @@ $(STAMPS)/base: $(PINS) $(if $(FRESH),,FORCE)
 		if [ "$$TORCH" = "$$(grep '^torch==' $(PINS))" ]; then pins="-c $(PINS)"; else pins=; fi; \
 		$(RUN) -m pip install --quiet --disable-pip-version-check $$pins $$TORCH; \
 	fi
-	@echo "== .venv: installs uv, which installs the rest: 25 MB to download, 70 MB on disk"
+	@echo "== .venv: installs uv, which installs the rest: 25 MB to download, 40 MB on disk"
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --ignore-installed -c $(PINS) uv
 	@mkdir -p $(STAMPS)
 	@printf '%s\n' "torch ; sys_platform == 'never'" > $(STAMPS)/keep-torch.txt
@@ -107,11 +107,11 @@ define install_extra
 endef
 
 $(STAMPS)/demo: $(STAMPS)/base pyproject.toml $(PINS)
-	@echo "== .venv: installs stepbus and its extra demo: 70 MB to download, 250 MB on disk"
+	@echo "== .venv: installs stepbus and its extra demo: 65 MB to download, 200 MB on disk"
 	$(call install_extra,demo)
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/base pyproject.toml $(PINS)
-	@echo "== .venv: installs stepbus, demo and the development tools: 110 MB to download, 450 MB on disk"
+	@echo "== .venv: installs stepbus, demo and the development tools: 110 MB to download, 360 MB on disk"
 	$(call install_extra,dev)
 	@touch $(STAMPS)/demo $@

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from ..schemas.errors import ArgumentError, DeliveryError, nearest
+from .report_to import Choice, describe, resolve_report_to
 from .subscriber import Subscriber, TrainerCallback
 
 GROUP = "stepbus.subscribers"
@@ -24,7 +26,7 @@ OWN: Mapping[str, str] = {
 }
 """stepbus's own entry points, so that a source tree that nobody installed has its names too."""
 
-SubscriberClass = type[Subscriber] | type[TrainerCallback]
+__all__ = ["GROUP", "OWN", "Choice", "Registry", "describe", "resolve_report_to"]
 
 
 class Registry:
@@ -53,7 +55,7 @@ class Registry:
         """All names, sorted."""
         return sorted(self._entries)
 
-    def load(self, name: str) -> SubscriberClass:
+    def load(self, name: str) -> type[Any]:
         """The class behind a name, imported now.
 
         Raises:
@@ -63,9 +65,7 @@ class Registry:
         """
         claims = self._entries.get(name)
         if claims is None:
-            raise ArgumentError(
-                f"There is no subscriber {name!r}: {nearest(name, self._entries)}"
-            )
+            raise ArgumentError(f"There is no subscriber {name!r}: {nearest(name, self._entries)}")
         if len(claims) > 1:
             raise DeliveryError(
                 f"The subscriber {name!r} is declared by {' and by '.join(map(_origin, claims))}: "
@@ -74,7 +74,7 @@ class Registry:
         return _import(claims[0])
 
 
-def _import(entry: EntryPoint) -> SubscriberClass:
+def _import(entry: EntryPoint) -> type[Any]:
     try:
         loaded = entry.load()
     except Exception as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..schemas.errors import ArgumentError, DeliveryError, nearest
-from .registry import Registry
 from .subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from .registry import Registry
 
 VARIABLE = "STEPBUS_REPORT_TO"
 """Environment variable that overrides `report_to`: names with commas between them, all, none."""
@@ -23,13 +25,13 @@ class Choice(NamedTuple):
     """Why it is attached, or why not."""
     subscriber: type[Subscriber] | None = None
     """Its class, to be called without arguments; None where it is not attached."""
-    required: bool = False
+    asked_for: bool = False
     """True for one that was named: the run must not start without it."""
 
 
 def resolve_report_to(
     report_to: str | Sequence[str] | None,
-    registry: Registry | None = None,
+    registry: Registry,
     environ: Mapping[str, str] | None = None,
 ) -> list[Choice]:
     """The reporters that a run attaches, each once, and the trackers that it leaves out.
@@ -43,7 +45,6 @@ def resolve_report_to(
         ArgumentError: an unknown name, one that is no reporter, or one whose package is missing.
         DeliveryError: a named one is broken.
     """
-    registry = registry or Registry()
     override = (os.environ if environ is None else environ).get(VARIABLE, "").strip()
     source = f"{VARIABLE}={override}" if override else "report_to"
     wanted = _names(override.split(",") if override else report_to, source)
@@ -57,7 +58,7 @@ def resolve_report_to(
     return choices
 
 
-def attachment_line(choices: Iterable[Choice]) -> str:
+def describe(choices: Iterable[Choice]) -> str:
     """One line for the start of a run: what reports, and why the other trackers do not."""
     choices = list(choices)
     attached = ", ".join(choice.name for choice in choices if choice.attached)
@@ -103,7 +104,7 @@ def _named(name: str, registry: Registry, source: str) -> Choice:
         )
     if not _asked(found, "is_installed"):
         raise ArgumentError(f"{source}: {name!r} was asked for and is {_missing(found)}.")
-    return Choice(name, True, "named", found, required=True)
+    return Choice(name, True, "named", found, asked_for=True)
 
 
 def _if_set_up(name: str, registry: Registry) -> Choice:

@@ -113,19 +113,25 @@ class RunLink:
         if emitter.wanted:
             emitter.emit(values, deferred, note)
         if emitter.gated:
-            state = self.state
-            captured = Captured(
-                emitter,
-                self.bus.clock.monotonic(),
-                state.global_step,
-                state.epoch,
-                state.rest(),
-                len(state.log_history),
-                values,
-                deferred,
-                note,
-            )
-            self.gate.call(emitter, captured, self.context)
+            self.call_gate(emitter, values, deferred, note)
+
+    def call_gate(
+        self, emitter: Emitter, values: Values, deferred: tuple[Deferred, ...], note: Any
+    ) -> None:
+        """Runs the gate chain for what just happened."""
+        state = self.state
+        captured = Captured(
+            emitter,
+            self.bus.clock.monotonic(),
+            state.global_step,
+            state.epoch,
+            state.rest(),
+            len(state.log_history),
+            values,
+            deferred,
+            note,
+        )
+        self.gate.call(emitter, captured, self.context)
 
     def collect_gate_votes(self) -> None:
         """Turns what the gate callbacks left in the shared control into votes."""

@@ -1,0 +1,25 @@
+"""Who listens: the schedule, early stopping, displays, files and trackers."""
+
+from .default_flow import DefaultFlowCallback
+from .early_stopping import EarlyStoppingCallback
+from .history import CSVHistory, JSONLHistory
+from .loss_curve import LossCurve
+from .printer import PrinterCallback
+from .progress import ProgressCallback
+from .reporter import Reporter, Tracker
+from .structured_log import StructuredLog
+from .tensorboard import TensorBoardCallback
+
+__all__ = [
+    "CSVHistory",
+    "DefaultFlowCallback",
+    "EarlyStoppingCallback",
+    "JSONLHistory",
+    "LossCurve",
+    "PrinterCallback",
+    "ProgressCallback",
+    "Reporter",
+    "StructuredLog",
+    "TensorBoardCallback",
+    "Tracker",
+]

@@ -29,9 +29,9 @@ class DefaultFlowCallback(TrainerCallback):
             control.should_log = True
         if args.logging_first_step and step == 1:
             control.should_log = True
-        if args.eval_strategy == "steps" and args.eval_delay <= step:
-            if last or _due(step, state.eval_steps):
-                control.should_evaluate = True
+        may_evaluate = args.eval_strategy == "steps" and args.eval_delay <= step
+        if may_evaluate and (last or _due(step, state.eval_steps)):
+            control.should_evaluate = True
         if args.save_strategy == "steps" and (last or _due(step, state.save_steps)):
             control.should_save = True
         if last:

@@ -1,0 +1,1 @@
+"""What stepbus costs, measured beside controls. Run `python -m benchmarks`."""

@@ -1,0 +1,30 @@
+"""Prints the logs, for output that a program or a file takes."""
+
+from __future__ import annotations
+
+import sys
+from typing import ClassVar
+
+from ..bus.subscriber import Subscriber
+from ..schemas import Log
+from .log_line import HIDDEN
+
+
+class PrinterCallback(Subscriber):
+    """Prints the logs of the first process to standard output, each as a dict in one line.
+
+    What it leaves out of the line, `total_flos`, stays in the event for all others.
+    """
+
+    reports: ClassVar[bool] = False
+
+    def on_log(self, event: Log) -> None:
+        """Prints the values; a closed output is no error."""
+        if event.rank != 0 or sys.stdout is None or sys.stdout.closed:
+            return
+        shown = {name: value for name, value in event.logs.items() if name not in HIDDEN}
+        try:
+            print(shown, flush=True)
+        except (OSError, ValueError):
+            if not sys.stdout.closed:
+                raise
