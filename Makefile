@@ -99,7 +99,8 @@ define install_extra
 	@set -e; again=; if [ -e $(STAMPS)/unfinished ]; then again=--reinstall; fi; \
 	touch $(STAMPS)/unfinished; \
 	index=$$($(RUN) -m pip config get global.index-url 2>/dev/null || true); \
-	export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$${index:-https://pypi.org/simple}}}"; \
+	index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}"; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	$(RUN) -m uv pip install --quiet --python $(RUN) $$again \
 		--constraints $(PINS) --overrides $(STAMPS)/keep-torch.txt --editable '.[$(1)]'; \
 	$(RUN) -c 'import stepbus, torch'; \

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
+
+from .diagnostics import get_logger
+
+log = get_logger()
 
 
 class Deferred(ABC):
@@ -12,35 +17,47 @@ class Deferred(ABC):
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether the number has arrived; cheap, never waits."""
+        """Whether the number has arrived; cheap, never waits. Raises if it never will."""
 
     @abstractmethod
     def result(self) -> float:
         """The number; waits for it where it has not arrived."""
 
 
-def resolve(value: object) -> object:
-    """A value with every handle in it replaced by its number; waits."""
-    if isinstance(value, dict):
-        return {key: resolve(item) for key, item in value.items()}
-    return value.result() if isinstance(value, Deferred) else value
+def settled(handle: Deferred) -> bool:
+    """Whether nothing is to be waited for: the number has arrived, or its device has failed."""
+    try:
+        return handle.ready()
+    except Exception:
+        return True
 
 
-def blank(value: object) -> object:
-    """A value with None in place of each handle whose number has not arrived."""
-    if isinstance(value, dict):
-        return {key: blank(item) for key, item in value.items()}
-    if isinstance(value, Deferred):
-        return value.result() if value.ready() else None
-    return value
+def fill(values: dict[str, Any], *, wait: bool = False) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The values with numbers in place of handles, and the names of those that are None.
+
+    None stands where a number has not arrived, or with `wait` (which waits for them) where its
+    device has failed.
+    """
+    lost: list[str] = []
+    return _fill(values, wait, lost), tuple(lost)
 
 
-def missing(values: dict[str, object]) -> tuple[str, ...]:
-    """The names under which numbers have not arrived."""
-    names: list[str] = []
+def _fill(values: dict[str, Any], wait: bool, lost: list[str]) -> dict[str, Any]:
+    filled = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            names.extend(missing(value))
-        elif isinstance(value, Deferred) and not value.ready():
-            names.append(name)
-    return tuple(names)
+        if isinstance(value, Deferred):
+            number = _number(name, value, wait)
+            if number is None:
+                lost.append(name)
+            filled[name] = number
+        else:
+            filled[name] = _fill(value, wait, lost) if isinstance(value, dict) else value
+    return filled
+
+
+def _number(name: str, handle: Deferred, wait: bool) -> float | None:
+    try:
+        return handle.result() if wait or handle.ready() else None
+    except Exception as error:
+        log.error(f"the value of {name!r} cannot be read from its device: {error!r}")
+        return None

@@ -25,10 +25,12 @@ class Services(Protocol):
 
     clock: Clock
 
-    def post(self, vote: Vote, event: Event) -> None:
+    def post(self, vote: Vote, event: Event | None) -> None:
         """Casts a vote that a handler returned."""
 
-    def report_failure(self, subscription: Subscription, event: Event | None, error: str) -> None:
+    def report_failure(
+        self, subscription: Subscription, event: Event | None, error: str
+    ) -> None:
         """Publishes `subscriber_failed`."""
 
 
@@ -38,7 +40,10 @@ class Handling:
     def __init__(self, subscription: Subscription, services: Services) -> None:
         self.subscription = subscription
         self.account = subscription.account
+        self.event: Event | None = None
+        """What the handler was last called with."""
         self._services = services
+        self._monotonic = services.clock.monotonic
         self._routes: dict[type[Event], Route | None] = {}
         self._named: set[tuple[str, str]] = set()
 
@@ -68,11 +73,18 @@ class Handling:
             except Exception as error:
                 self.failed(event, error, final=True)
                 return None
-        now = self._services.clock.monotonic()
-        account.note_lag(max(0.0, now - event.monotonic))
-        account.handling = event.name
+        now = self._monotonic()
+        lag = now - event.monotonic
+        account.lag_s = lag = lag if lag > 0.0 else 0.0
+        if lag > account.max_lag_s:
+            account.max_lag_s = lag
+        self.event = event
         account.busy_since = now
         return route.handler
+
+    def again(self) -> None:
+        """Notes that a failed call is about to be made once more."""
+        self.account.busy_since = self._monotonic()
 
     def succeeded(self, event: Event, result: object) -> None:
         """Takes the votes that a handler returned."""
@@ -84,68 +96,110 @@ class Handling:
             return
         try:
             votes = votes_of(result, self.subscription.name, event.step)
-        except TypeError as error:
-            self.failed(event, error, final=True)
+        except Exception as error:
+            # It has done its work, so this is said and counted but brings no quarantine.
+            account.failures += 1
+            if self._say_once(event, error):
+                self._services.report_failure(self.subscription, event, one_line(error))
             return
         account.votes += len(votes)
         for vote in votes:
             self._services.post(vote, event)
 
-    def failed(self, event: Event, error: BaseException, *, tries: int = 1, final: bool = False) -> float | None:
+    def failed(
+        self, event: Event, error: BaseException, *, tries: int = 1, final: bool = False
+    ) -> float | None:
         """Counts a failure; the delay in seconds before the next try, or None to go on."""
         account = self.account
+        options = self.subscription.options
         account.busy_since = None
-        if not final and tries <= self.subscription.options.retries:
+        if not final and tries <= options.retries:
             account.retries += 1
             return float(min(RETRY_DELAY_MAX_S, RETRY_DELAY_S * 2 ** (tries - 1)))
         account.failures += 1
         account.failures_in_a_row += 1
-        options = self.subscription.options
         if account.failures_in_a_row >= options.quarantine_after:
-            self.quarantine(f"{account.failures_in_a_row} failures in a row, the last: {_one_line(error)}")
+            self.quarantine(
+                f"{account.failures_in_a_row} failures in a row, the last: {one_line(error)}"
+            )
         self._say_once(event, error)
-        self._services.report_failure(self.subscription, event, _one_line(error))
+        self._services.report_failure(self.subscription, event, one_line(error))
         if options.critical:
             text = "".join(traceback.format_exception(error))
-            reason = f"the critical subscriber {self.subscription.name} failed on {event.name}:\n{text}"
-            voter = self.subscription.name
-            self._services.post(
-                Vote("stop", voter=voter, reason=reason, critical=True, step=event.step), event
-            )
+            self._stop_run(f"failed on {event.name}:\n{text}", event)
         return None
+
+    def timed_out(self, timeout: float) -> None:
+        """Gives up a subscriber whose handler cannot be ended; its thread is left behind."""
+        account, event = self.account, self.event
+        what = f"the handler of {event.name} took" if event is not None else "a handler took"
+        error = f"{what} over {timeout:g} s"
+        account.stuck = True
+        account.failures += 1
+        self.quarantine(error + "; its thread is left behind")
+        self._services.report_failure(self.subscription, event, error)
+        if self.subscription.options.critical:
+            self._stop_run(f"timed out: {error}", event)
+
+    def open_failed(self, why: str) -> None:
+        """Gives up a subscriber that could not be set up."""
+        account = self.account
+        if account.quarantined:
+            return
+        account.failures += 1
+        self.quarantine(why)
+        self._services.report_failure(self.subscription, None, why)
+        if self.subscription.options.critical:
+            self._stop_run(f"could not be set up: {why}", None)
+
+    def close_failed(self, error: BaseException) -> None:
+        """Counts and says that teardown raised."""
+        self.account.failures += 1
+        text = "".join(traceback.format_exception(error)).rstrip()
+        log.error(f"subscriber {self.subscription.name} failed in its close().\n{text}")
 
     def done(self, event: Event) -> None:
         """Lets go of what the event kept for this subscriber: the lease of a checkpoint."""
         if event.name == "save":
-            release_lease(event, self.subscription.name)
+            lease: Lease | None = getattr(event, "lease", None)
+            if lease is not None:
+                lease.release(self.subscription.name)
+
+    def drop(self, cause: str, events: list[Event]) -> None:
+        """Counts events that will not be handled."""
+        self.account.drop(cause, len(events))
+        for event in events:
+            self.done(event)
 
     def quarantine(self, why: str) -> None:
         """Gives the subscriber no further events; its teardown still runs."""
         if not self.account.quarantined:
             self.account.quarantined = why
             log.error(
-                f"subscriber {self.subscription.name} is quarantined and gets no further events ({why}). "
-                "The run goes on; the subscriber's close() will still be called."
+                f"subscriber {self.subscription.name} is quarantined and gets no further events "
+                f"({why}). The run goes on; the subscriber's close() will still be called."
             )
 
-    def _say_once(self, event: Event, error: BaseException) -> None:
+    def _stop_run(self, what: str, event: Event | None) -> None:
+        name = self.subscription.name
+        reason = f"the critical subscriber {name} {what}"
+        step = event.step if event is not None else None
+        vote = Vote("stop", voter=name, reason=reason, critical=True, step=step)
+        self._services.post(vote, event)
+
+    def _say_once(self, event: Event, error: BaseException) -> bool:
         kind = (event.name, type(error).__name__)
         if kind in self._named:
-            return
+            return False
         self._named.add(kind)
         text = "".join(traceback.format_exception(error)).rstrip()
         log.error(
-            f"subscriber {self.subscription.name} failed on {event.name} (step {event.step}); the run "
-            f"goes on, later failures of this kind are only counted.\n{text}"
+            f"subscriber {self.subscription.name} failed on {event.name} (step {event.step}); the "
+            f"run goes on, later failures of this kind are only counted.\n{text}"
         )
+        return True
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")
-
-
-def release_lease(event: Event, holder: str) -> None:
-    """Ends the hold that a delivery had on the folder of a `Save` event."""
-    lease: Lease | None = getattr(event, "lease", None)
-    if lease is not None:
-        lease.release(holder)
+def one_line(error: BaseException) -> str:
+    """An exception as one line of text."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import inspect
 import threading
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import anyio
 
 from ..schemas import Event
-from .handling import Handling, Services
+from .handling import Handling, Services, one_line
 from .mailbox import Mailbox
 from .subscription import Subscription
+
+TEARDOWN_S = 5.0
+"""How long an async close() may take."""
 
 
 class LoopWorker:
@@ -22,8 +27,10 @@ class LoopWorker:
         self.mailbox: Mailbox = subscription.mailbox
         self.handling = Handling(subscription, services)
         self.ready = threading.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.finished = threading.Event()
+        self.phase = "open()"
+        """Where the task is: open(), handlers or close()."""
         self._filled: anyio.Event | None = None
         self._scope: anyio.CancelScope | None = None
         self._abandoned = False
@@ -36,85 +43,101 @@ class LoopWorker:
     def cancel(self) -> None:
         """Ends the handler that runs; to be called on the loop."""
         self._abandoned = True
-        self.wake()
         if self._scope is not None:
             self._scope.cancel()
 
     async def run(self) -> None:
         """The task: set-up, handlers in order, teardown."""
         try:
-            await self._open()
             with anyio.CancelScope() as self._scope:
-                await self._serve()
+                if not self._abandoned:
+                    await self._open()
+                    self.phase = "handlers"
+                    await self._serve()
         finally:
-            dropped = self.mailbox.discard()
-            self.handling.account.drop("deadline", len(dropped))
-            for event in dropped:
-                self.handling.done(event)
-            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+            if not self.mailbox.closed:
+                self.handling.quarantine("its task was cancelled")
+                self.mailbox.close()
+            self.handling.drop("deadline", self.mailbox.discard())
+            self.phase = "close()"
+            with anyio.CancelScope(shield=True), anyio.move_on_after(TEARDOWN_S) as self._scope:
                 await self._close()
+            self.ready.set()
             self.finished.set()
 
     async def _open(self) -> None:
         try:
             if self.subscription.open is not None:
-                result = self.subscription.open()
-                if inspect.isawaitable(result):
-                    await result
-        except Exception as error:
+                await _awaited(self.subscription.open)
+        except (Exception, SystemExit) as error:
             self.error = error
-            self.handling.quarantine(f"open() failed: {type(error).__name__}: {error}")
+            self.handling.open_failed(f"open() failed: {one_line(error)}")
         finally:
             self.ready.set()
 
     async def _serve(self) -> None:
         mailbox = self.mailbox
-        while not self._abandoned:
-            self._filled = anyio.Event()
-            events = mailbox.take()
-            if events:
+        while True:
+            event = mailbox.take()
+            if event is not None:
                 try:
-                    await self._handle(events[0])
+                    await self._handle(event)
                 finally:
-                    self.handling.done(events[0])
+                    self.handling.done(event)
                     mailbox.settle()
                 # Handlers that never wait would keep all others from the loop.
                 await anyio.lowlevel.checkpoint()
-            elif mailbox.closed:
+                continue
+            if mailbox.closed:
                 return
-            else:
-                await self._filled.wait()
+            filled = self._filled = anyio.Event()
+            # What came before this event was made woke nobody.
+            if not len(mailbox) and not mailbox.closed:
+                await filled.wait()
 
     async def _handle(self, event: Event) -> None:
+        handling = self.handling
+        handler = handling.begin(event)
+        if handler is None:
+            return
+        account = handling.account
+        timeout = self.subscription.options.timeout
         tries = 0
-        account = self.handling.account
         while True:
-            handler = self.handling.begin(event)
-            if handler is None:
-                return
             tries += 1
             started = time.perf_counter()
+            scope = anyio.CancelScope()
+            if timeout is not None:
+                scope.deadline = anyio.current_time() + timeout
+            error: BaseException | None = None
+            result: object = None
             try:
-                with anyio.fail_after(self.subscription.options.timeout):
-                    result = await handler(event)  # type: ignore[misc]
-            except Exception as error:
-                account.handler_s += time.perf_counter() - started
-                delay = self.handling.failed(event, error, tries=tries)
-                if delay is None:
-                    return
-                await anyio.sleep(delay)
-                continue
+                with scope:
+                    result = await cast("Awaitable[object]", handler(event))
+            except (Exception, SystemExit) as raised:
+                error = raised
+            if scope.cancelled_caught:
+                error = TimeoutError(f"the handler of {event.name} took over {timeout:g} s")
             account.handler_s += time.perf_counter() - started
-            self.handling.succeeded(event, result)
-            return
+            if error is None:
+                handling.succeeded(event, result)
+                return
+            delay = handling.failed(event, error, tries=tries)
+            if delay is None:
+                return
+            await anyio.sleep(delay)
+            handling.again()
 
     async def _close(self) -> None:
         if self.subscription.close is None:
             return
         try:
-            result = self.subscription.close()
-            if inspect.isawaitable(result):
-                await result
-        except Exception as error:
-            self.handling.account.failures += 1
-            self.handling.quarantine(f"close() failed: {type(error).__name__}: {error}")
+            await _awaited(self.subscription.close)
+        except (Exception, SystemExit) as error:
+            self.handling.close_failed(error)
+
+
+async def _awaited(function: Callable[[], Any]) -> None:
+    result = function()
+    if inspect.isawaitable(result):
+        await result

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from ..schemas import Event
 from ..schemas.errors import ArgumentError, nearest
 from ..schemas.events import NEVER_DROPPED
+from .checks import check_count
 
 Overflow = Literal["buffer", "drop_oldest", "drop_newest", "latest"]
 OVERFLOWS: tuple[Overflow, ...] = ("buffer", "drop_oldest", "drop_newest", "latest")
@@ -33,6 +34,9 @@ class Mailbox:
     Under every policy the kinds of `NEVER_DROPPED` are kept, even beyond the size: verdicts,
     run_failed, save, evaluate, predict, train begin and end.
 
+    Of the events accepted, some wait, one may be in its handler, and the rest is settled: handled,
+    or dropped and counted.
+
     Args:
         overflow: the policy.
         size: how many events it holds, at least 1; `latest` always holds one.
@@ -54,11 +58,15 @@ class Mailbox:
         self.size = 1 if overflow == "latest" else size or default
         self.peak = 0
         self.accepted = 0
-        self.settled = 0
         self.closed = False
+        self._lossy = overflow != "buffer"
         self._events: deque[Event] = deque()
+        # Written by the worker alone, so that it needs no lock for each event.
+        self._worked = 0
+        self._dropped = 0
+        self._num_waiters = 0
         self._on_drop = on_drop or (lambda cause, count: None)
-        self._on_half_full = on_half_full
+        self._on_half_full = on_half_full if overflow == "buffer" else None
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
         self._filled = threading.Condition(self._lock)
@@ -66,21 +74,23 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._events)
 
-    def put(self, events: Iterable[Event]) -> None:
-        """Adds events in order; never waits."""
+    @property
+    def settled(self) -> int:
+        """How many of the accepted events were dealt with, whatever came of them."""
+        return self._worked + self._dropped
+
+    def put(self, events: Sequence[Event]) -> bool:
+        """Adds events in order; never waits. False when the mailbox is closed and took none."""
         dropped = 0
         with self._lock:
             if self.closed:
-                return
-            for event in events:
-                self.accepted += 1
-                if len(self._events) >= self.size:
-                    if not self._make_room(event):
-                        self.settled += 1
-                        dropped += 1
-                        continue
-                    dropped += self._overflowed
-                self._events.append(event)
+                return False
+            self.accepted += len(events)
+            if len(self._events) + len(events) <= self.size:
+                self._events.extend(events)
+            else:
+                dropped = sum(self._put_one(event) for event in events)
+                self._dropped += dropped
             waiting = len(self._events)
             if waiting > self.peak:
                 self.peak = waiting
@@ -89,32 +99,37 @@ class Mailbox:
                 self._settled.notify_all()
         if dropped:
             self._on_drop("overflow", dropped)
-        if self._on_half_full is not None and self.overflow == "buffer" and waiting * 2 >= self.size:
+        if self._on_half_full is not None and waiting * 2 >= self.size:
             warn, self._on_half_full = self._on_half_full, None
             warn(waiting)
+        return True
 
-    def _make_room(self, event: Event) -> bool:
-        """Whether the event may come in; drops one that waits if the policy says so."""
-        self._overflowed = 0
-        if self.overflow in ("buffer", "drop_newest"):
-            return event.name in NEVER_DROPPED
-        for index, waiting in enumerate(self._events):
-            if waiting.name not in NEVER_DROPPED:
-                del self._events[index]
-                self.settled += 1
-                self._overflowed = 1
-                return True
-        return event.name in NEVER_DROPPED or self.overflow == "latest"
+    def _put_one(self, event: Event) -> int:
+        """Adds an event, and says how many were dropped for it or in its place."""
+        if len(self._events) < self.size:
+            self._events.append(event)
+            return 0
+        if self.overflow in ("drop_oldest", "latest"):
+            for index, waiting in enumerate(self._events):
+                if waiting.name not in NEVER_DROPPED:
+                    del self._events[index]
+                    self._events.append(event)
+                    return 1
+        if event.name in NEVER_DROPPED or self.overflow == "latest":
+            self._events.append(event)
+            return 0
+        return 1
 
-    def take(self, most: int = 1) -> list[Event]:
-        """Up to `most` events, oldest first; an empty list when there are none."""
-        events = self._events
-        with self._lock:
-            if len(events) <= most:
-                taken = list(events)
-                events.clear()
-                return taken
-            return [events.popleft() for _ in range(most)]
+    def take(self) -> Event | None:
+        """The oldest event, or None when there is none; for the one worker."""
+        try:
+            if not self._lossy:
+                return self._events.popleft()
+            # The pump may be taking one out of the middle.
+            with self._lock:
+                return self._events.popleft()
+        except IndexError:
+            return None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until there is an event or the mailbox is closed; True if there is an event."""
@@ -123,16 +138,21 @@ class Mailbox:
                 self._filled.wait(timeout)
             return bool(self._events)
 
-    def settle(self, count: int = 1) -> None:
-        """Notes that events taken were dealt with, whatever came of them."""
-        with self._lock:
-            self.settled += count
-            self._settled.notify_all()
+    def settle(self) -> None:
+        """Notes that the event taken last was dealt with; for the one worker."""
+        self._worked += 1
+        if self._num_waiters:
+            with self._lock:
+                self._settled.notify_all()
 
     def wait_settled(self, target: int, timeout: float) -> bool:
         """Waits until `target` of the accepted events were dealt with; False at the time-out."""
         with self._lock:
-            return self._settled.wait_for(lambda: self.settled >= target, timeout)
+            self._num_waiters += 1
+            try:
+                return self._settled.wait_for(lambda: self.settled >= target, timeout)
+            finally:
+                self._num_waiters -= 1
 
     def close(self) -> None:
         """Takes no more events; those inside can still be taken."""
@@ -142,10 +162,14 @@ class Mailbox:
 
     def discard(self) -> list[Event]:
         """Throws away what waits, and gives it to the caller for the record."""
+        discarded = []
         with self._lock:
-            discarded = list(self._events)
-            self._events.clear()
-            self.settled += len(discarded)
+            while self._events:
+                try:
+                    discarded.append(self._events.popleft())
+                except IndexError:
+                    break
+            self._dropped += len(discarded)
             self._settled.notify_all()
         return discarded
 
@@ -153,6 +177,7 @@ class Mailbox:
 def check_overflow(overflow: str, size: int | None) -> None:
     """Raises ArgumentError for an unknown policy or a size below 1."""
     if overflow not in OVERFLOWS:
-        raise ArgumentError(f"overflow={overflow!r} is no policy: {nearest(overflow, OVERFLOWS)}")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ArgumentError(f"mailbox_size={size!r}: give a whole number of at least 1.")
+        raise ArgumentError(
+            f"overflow={overflow!r} is no policy: {nearest(str(overflow), OVERFLOWS)}"
+        )
+    check_count("mailbox_size", size, 1)

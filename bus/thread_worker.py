@@ -11,12 +11,12 @@ import threading
 import time
 
 from ..schemas import Event
-from .handling import Handling, Services
+from .handling import Handling, Services, one_line
 from .mailbox import Mailbox
 from .subscription import Subscription
 
-BATCH = 32
-"""Events taken from the mailbox at once under `buffer`; the lossy policies take one at a time."""
+CPU_EVERY = 64
+"""Events after which processor time is read at the latest; reading it costs a system call."""
 
 
 class ThreadWorker:
@@ -27,9 +27,12 @@ class ThreadWorker:
         self.mailbox: Mailbox = subscription.mailbox
         self.handling = Handling(subscription, services)
         self.ready = threading.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.finished = threading.Event()
+        self.phase = "open()"
+        """Where the thread is: open(), handlers or close()."""
         self._hurry = threading.Event()
+        self._cpu_s = 0.0
         self._thread = threading.Thread(
             target=self._run, name=f"stepbus-{subscription.name}", daemon=True
         )
@@ -54,72 +57,86 @@ class ThreadWorker:
         return self._thread.ident
 
     def _run(self) -> None:
+        self._cpu_s = time.thread_time()
         try:
             self._open()
+            self.phase = "handlers"
             self._serve()
         finally:
+            self.phase = "close()"
             self._close()
+            self._charge_cpu()
             self.finished.set()
 
     def _open(self) -> None:
         try:
             if self.subscription.open is not None:
                 self.subscription.open()
-        except Exception as error:
+        except BaseException as error:
             self.error = error
-            self.handling.quarantine(f"open() failed: {type(error).__name__}: {error}")
+            self.handling.open_failed(f"open() failed: {one_line(error)}")
         finally:
             self.ready.set()
 
     def _serve(self) -> None:
-        mailbox = self.mailbox
-        most = BATCH if mailbox.overflow == "buffer" else 1
+        mailbox, handling = self.mailbox, self.handling
+        take, settle, hurry = mailbox.take, mailbox.settle, self._hurry
+        since_charge = 0
         while True:
-            events = mailbox.take(most)
-            if events:
-                for event in events:
-                    if self._hurry.is_set():
-                        self.handling.account.drop("deadline")
-                    else:
-                        self._handle(event)
-                    self.handling.done(event)
-                mailbox.settle(len(events))
-            elif not mailbox.wait() and mailbox.closed:
-                return
-
-    def _handle(self, event: Event) -> None:
-        tries = 0
-        account = self.handling.account
-        while True:
-            handler = self.handling.begin(event)
-            if handler is None:
-                return
-            tries += 1
-            wall, cpu = time.perf_counter(), time.thread_time()
-            try:
-                result = handler(event)
-            except Exception as error:
-                self._charge(wall, cpu)
-                delay = self.handling.failed(event, error, tries=tries)
-                if delay is None or self._hurry.wait(delay):
+            event = take()
+            if event is None:
+                self._charge_cpu()
+                since_charge = 0
+                if not mailbox.wait() and mailbox.closed:
                     return
                 continue
-            self._charge(wall, cpu)
-            if account.stuck:
-                return
-            self.handling.succeeded(event, result)
+            if hurry.is_set():
+                handling.account.drop("deadline")
+            else:
+                self._handle(event)
+            handling.done(event)
+            settle()
+            since_charge += 1
+            if since_charge >= CPU_EVERY:
+                self._charge_cpu()
+                since_charge = 0
+
+    def _handle(self, event: Event) -> None:
+        handling = self.handling
+        handler = handling.begin(event)
+        if handler is None:
+            return
+        account = handling.account
+        tries = 0
+        while True:
+            tries += 1
+            started = time.perf_counter()
+            try:
+                result = handler(event)
+            except BaseException as error:  # Even SystemExit must not end the subscriber's thread.
+                account.handler_s += time.perf_counter() - started
+                delay = None if account.stuck else handling.failed(event, error, tries=tries)
+                if delay is None:
+                    return
+                if self._hurry.wait(delay):
+                    account.drop("deadline")
+                    return
+                handling.again()
+                continue
+            account.handler_s += time.perf_counter() - started
+            if not account.stuck:
+                handling.succeeded(event, result)
             return
 
-    def _charge(self, wall: float, cpu: float) -> None:
-        account = self.handling.account
-        account.handler_s += time.perf_counter() - wall
-        account.cpu_s += time.thread_time() - cpu
+    def _charge_cpu(self) -> None:
+        now = time.thread_time()
+        self.handling.account.cpu_s += now - self._cpu_s
+        self._cpu_s = now
 
     def _close(self) -> None:
         if self.subscription.close is None:
             return
         try:
             self.subscription.close()
-        except Exception as error:
-            self.handling.account.failures += 1
-            self.handling.quarantine(f"close() failed: {type(error).__name__}: {error}")
+        except BaseException as error:
+            self.handling.close_failed(error)

@@ -1,0 +1,54 @@
+"""A function that listens, and a vote: the run stops once the loss is low enough.
+
+    python examples/decorator.py
+"""
+
+import tempfile
+
+import torch
+from torch import nn
+
+from stepbus import EventBus, Log, TrainingArguments, TrainingRun, Vote
+
+bus = EventBus()
+
+
+@bus.subscribe("log")
+def watch(event: Log) -> Vote | None:
+    loss = event.logs["loss"] if "loss" in event.logs else None
+    print(f"step {event.step:3d}: {dict(event.logs)}")
+    if isinstance(loss, float) and loss < 0.05:
+        return Vote("stop", reason=f"a loss of {loss:.3f} is low enough")
+    return None
+
+
+@bus.subscribe("train_end")
+def goodbye(event: object) -> None:
+    print(event)
+
+
+torch.manual_seed(0)
+inputs = torch.randn(256, 8)
+targets = inputs @ torch.randn(8, 1)
+samples = [{"x": x, "y": y} for x, y in zip(inputs, targets, strict=True)]
+loader = torch.utils.data.DataLoader(samples, batch_size=16, shuffle=True)
+model = nn.Linear(8, 1)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+args = TrainingArguments(
+    tempfile.mkdtemp(),
+    num_train_epochs=50,
+    logging_steps=10,
+    save_strategy="no",
+    report_to="none",
+)
+
+with TrainingRun(args, model=model, optimizer=optimizer, bus=bus) as run:
+    for batch in run.steps(loader):
+        loss = nn.functional.mse_loss(model(batch["x"]), batch["y"])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        run.end_step(loss=loss)
+
+assert run.summary is not None
+print(f"{run.summary.status} at step {run.summary.global_step}: {run.summary.reason}")
