@@ -23,7 +23,9 @@ class Bench:
     def __init__(self, num_subscribers: int) -> None:
         self.bus = EventBus()
         for number in range(num_subscribers):
-            self.bus.subscribe("step_end", name=f"subscriber-{number}", overflow="drop_oldest")(_ignore)
+            self.bus.subscribe("step_end", name=f"subscriber-{number}", overflow="drop_oldest")(
+                _ignore
+            )
         self.bus.start()
         self.link: RunLink = self.bus.open_run(TrainerState())
         self.emitter: Emitter = self.link.emitters["step_end"]

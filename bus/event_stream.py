@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
 from ..schemas import Event, Vote
-from .clock import Clock
-from .handling import Handling
+from .handling import Handling, Services
 from .loop_host import LoopWaker
 from .mailbox import Mailbox
 from .subscription import Subscription
@@ -24,16 +23,16 @@ class EventStream:
 
     A reader that falls behind harms only itself: its mailbox has a size and a policy like any
     other. The stream ends when the bus closes, or after the kind of event named by `until`.
-    Leave it early with `aclose()`, or use it as an async context manager.
+    Leave it early with `aclose()`, or use it as an async context manager; one that is let go of
+    ends by itself.
     """
 
-    def __init__(self, bus: EventBus, subscription: Subscription, until: type[Event] | None) -> None:
-        self.subscription = subscription
+    def __init__(self, bus: EventBus, worker: StreamWorker, until: type[Event] | None) -> None:
+        self.subscription = worker.subscription
         self._bus = bus
         self._until = until
-        self._worker: StreamWorker | None = None
+        self._worker = worker
         self._ended = False
-        self._waiting: list[Event] = []
 
     def __aiter__(self) -> Self:
         return self
@@ -41,8 +40,8 @@ class EventStream:
     async def __anext__(self) -> Event:
         if self._ended:
             raise StopAsyncIteration
-        worker = self._bind()
-        event = await worker.next_event()
+        self._worker.bind()
+        event = await self._worker.next_event()
         if event is None:
             await self.aclose()
             raise StopAsyncIteration
@@ -51,42 +50,42 @@ class EventStream:
         return event
 
     async def aclose(self) -> None:
-        """Ends the stream and its subscription."""
-        self._ended = True
-        self._bus.unsubscribe(self.subscription.target)
+        """Ends the stream and its subscription; may be called again."""
+        if not self._ended:
+            self._ended = True
+            self._bus.drop_stream(self.subscription)
 
     async def __aenter__(self) -> Self:
-        self._bind()
+        self._worker.bind()
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.aclose()
 
-    def attach(self, worker: StreamWorker) -> None:
-        """Gives the stream the worker that the bus made for it."""
-        self._worker = worker
-
-    def _bind(self) -> StreamWorker:
-        if self._worker is None:
-            raise StopAsyncIteration
-        self._worker.bind()
-        return self._worker
+    def __del__(self) -> None:
+        # May run anywhere, inside of any lock: the pump does what there is to do.
+        if not getattr(self, "_ended", True):
+            bus, subscription = self._bus, self.subscription
+            bus.request(lambda: bus.drop_stream(subscription))
 
 
 class StreamWorker:
     """Stands where a delivery has its worker; the reader takes the events itself."""
 
-    def __init__(self, subscription: Subscription, services: Any) -> None:
+    def __init__(self, subscription: Subscription, services: Services) -> None:
         self.subscription = subscription
         self.mailbox: Mailbox = subscription.mailbox
         self.handling = Handling(subscription, services)
         self.ready = threading.Event()
         self.ready.set()
         self.finished = threading.Event()
-        self.error: Exception | None = None
-        self._clock: Clock = services.clock
+        self.error: BaseException | None = None
+        self.phase = "handlers"
         self._waker: LoopWaker | None = None
         self._filled: anyio.Event | None = None
 
@@ -97,8 +96,14 @@ class StreamWorker:
 
     def notify(self) -> None:
         """Wakes the reader; from any thread, without waiting."""
-        if self._waker is not None:
-            self._waker.call(self._wake)
+        if self._waker is not None and not self._waker.call(self._wake):
+            self.end()
+
+    def end(self) -> None:
+        """Takes no more events, and lets go of those that nobody will read."""
+        self.mailbox.close()
+        self.handling.drop("deadline", self.mailbox.discard())
+        self.finished.set()
 
     def _wake(self) -> None:
         if self._filled is not None:
@@ -106,24 +111,25 @@ class StreamWorker:
 
     async def next_event(self) -> Event | None:
         """The next event, or None once the bus has closed and all were read."""
-        account = self.handling.account
+        handling, mailbox = self.handling, self.mailbox
         while True:
-            self._filled = anyio.Event()
-            events = self.mailbox.take()
-            if events:
-                event = events[0]
-                self.mailbox.settle()
-                self.handling.done(event)
-                route = self.handling.route(event)
-                if route is None or (route.filter.when and not route.filter.when(event)):
-                    continue
-                account.handled += 1
-                account.note_lag(max(0.0, self._clock.monotonic() - event.monotonic))
-                return event
-            if self.mailbox.closed:
+            event = mailbox.take()
+            if event is not None:
+                try:
+                    if handling.begin(event) is not None:
+                        handling.succeeded(event, None)
+                        return event
+                finally:
+                    mailbox.settle()
+                    handling.done(event)
+                continue
+            if mailbox.closed:
                 self.finished.set()
                 return None
-            await self._filled.wait()
+            filled = self._filled = anyio.Event()
+            # What came before this event was made woke nobody.
+            if not len(mailbox) and not mailbox.closed:
+                await filled.wait()
 
 
 def no_votes(_event: Event) -> Vote | None:

@@ -29,7 +29,7 @@ class LoopWaker:
         """Schedules a call; False when the loop has ended."""
         try:
             self._call(function)
-        except RuntimeError:
+        except RuntimeError:  # asyncio's closed loop; trio's RunFinishedError is one too.
             return False
         return True
 
@@ -40,47 +40,73 @@ class LoopHost:
     def __init__(self) -> None:
         self.started = threading.Event()
         self.ended = threading.Event()
+        self.error: BaseException | None = None
         self._waker: LoopWaker | None = None
         self._lock = threading.Lock()
         self._new: list[LoopWorker] = []
-        self._dirty: list[LoopWorker] = []
+        self._dirty: dict[LoopWorker, None] = {}
         self._wake_sent = False
         self._closing = False
         self._attention: anyio.Event | None = None
         self._thread: threading.Thread | None = None
+        self._loop_thread: int | None = None
 
     def start_own_loop(self, backend: str) -> None:
         """Starts a thread with an event loop of stepbus's own."""
-        self._thread = threading.Thread(
-            target=lambda: anyio.run(self.serve, backend=backend), name="stepbus-loop", daemon=True
-        )
+
+        def run() -> None:
+            try:
+                anyio.run(self.serve, backend=backend)
+            except BaseException as error:
+                self.error = error
+            finally:
+                self.ended.set()
+                self.started.set()
+
+        self._thread = threading.Thread(target=run, name="stepbus-loop", daemon=True)
         self._thread.start()
         self.started.wait()
+        if self.error is not None:
+            raise self.error
 
     @property
     def own_thread(self) -> threading.Thread | None:
         """The thread of stepbus's own loop; None on a host's loop."""
         return self._thread
 
+    @property
+    def here(self) -> bool:
+        """Whether the caller is on the loop's own thread, so that waiting for it is for ever."""
+        return self._loop_thread == threading.get_ident()
+
     async def serve(self) -> None:
-        """Runs the workers until `close` was called and all of them have ended."""
-        self._waker = LoopWaker()
+        """Runs the workers until `close` was called and all of them have ended.
+
+        A host that is cancelled does not cancel them: they end with the bus, by its deadline.
+        """
+        self._loop_thread = threading.get_ident()
         self._attention = anyio.Event()
+        self._waker = LoopWaker()
         self.started.set()
         try:
-            async with anyio.create_task_group() as tasks:
-                while True:
-                    attention = self._attention
-                    with self._lock:
-                        new, self._new = self._new, []
-                        closing = self._closing
-                    for worker in new:
-                        tasks.start_soon(worker.run)
-                    if closing:
-                        break
-                    await attention.wait()
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as tasks:
+                    await self._run_workers(tasks)
         finally:
             self.ended.set()
+
+    async def _run_workers(self, tasks: anyio.abc.TaskGroup) -> None:
+        while True:
+            assert self._attention is not None
+            attention = self._attention
+            with self._lock:
+                new, self._new = self._new, []
+                closing = self._closing
+            for worker in new:
+                tasks.start_soon(worker.run)
+            if closing:
+                return
+            await attention.wait()
 
     def add(self, worker: LoopWorker) -> None:
         """Runs a worker; from any thread."""
@@ -91,7 +117,7 @@ class LoopHost:
     def mark(self, worker: LoopWorker) -> None:
         """Notes that a worker has mail; `flush_wakes` then wakes the loop once for all."""
         with self._lock:
-            self._dirty.append(worker)
+            self._dirty[worker] = None
 
     def flush_wakes(self) -> None:
         """Wakes the loop if some worker has mail and no wake-up is on its way."""
@@ -100,7 +126,8 @@ class LoopHost:
                 return
             self._wake_sent = True
         if not self._call(self._wake):
-            self._wake_sent = False
+            with self._lock:
+                self._wake_sent = False
 
     def cancel(self, workers: list[LoopWorker]) -> None:
         """Ends the handlers of some workers; from any thread, without waiting."""
@@ -137,6 +164,6 @@ class LoopHost:
     def _wake(self) -> None:
         with self._lock:
             self._wake_sent = False
-            dirty, self._dirty = self._dirty, []
+            dirty, self._dirty = self._dirty, {}
         for worker in dirty:
             worker.wake()

@@ -82,6 +82,9 @@ class LoopWorker:
             if event is not None:
                 try:
                     await self._handle(event)
+                except anyio.get_cancelled_exc_class():
+                    self.handling.account.drop("deadline")
+                    raise
                 finally:
                     self.handling.done(event)
                     mailbox.settle()

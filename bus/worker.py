@@ -20,5 +20,7 @@ class Worker(Protocol):
     """Set when set-up is over, well or not."""
     finished: threading.Event
     """Set when teardown is over."""
-    error: Exception | None
+    error: BaseException | None
     """What set-up raised."""
+    phase: str
+    """Where it is: open(), handlers or close()."""

@@ -1,6 +1,6 @@
 """A function that listens, and a vote: the run stops once the loss is low enough.
 
-    python examples/decorator.py
+python examples/decorator.py
 """
 
 import tempfile

@@ -1,6 +1,6 @@
 """An asyncio program that follows a run, and stops it by a vote.
 
-    python examples/follow_asyncio.py
+python examples/follow_asyncio.py
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A trio program that follows a run.
 
-    python examples/follow_trio.py
+python examples/follow_trio.py
 """
 
 import trio

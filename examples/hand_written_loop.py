@@ -1,7 +1,7 @@
 """Your own loop: accumulation, clipping, a schedule, evaluation, checkpoints and resume.
 
-    python examples/hand_written_loop.py OUTPUT_DIR            # trains
-    python examples/hand_written_loop.py OUTPUT_DIR --resume   # goes on from the last checkpoint
+python examples/hand_written_loop.py OUTPUT_DIR            # trains
+python examples/hand_written_loop.py OUTPUT_DIR --resume   # goes on from the last checkpoint
 """
 
 import sys

@@ -11,11 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from .bus import EventBus as EventBus
     from .bus import EventStream as EventStream
     from .bus import Filter as Filter
-    from .bus import LedgerRow as LedgerRow
     from .bus import Lease as Lease
+    from .bus import LedgerRow as LedgerRow
     from .bus import Subscriber as Subscriber
     from .bus import TrainerCallback as TrainerCallback
     from .bus import on as on
@@ -141,26 +143,28 @@ _ROOMS: dict[str, tuple[str, ...]] = {
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = ["__version__", *sorted(_ROOM_OF)]
+__all__ = ["__version__", *sorted(_ROOM_OF)]  # noqa: PLE0604 - they are strings
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        try:
-            return version("stepbus")
-        except PackageNotFoundError:
-            return "0+source"
-    room = _ROOM_OF.get(name)
-    if room is None:
-        from .schemas.errors import nearest
+if not TYPE_CHECKING:  # A checker must see the names above, and no others.
 
-        raise AttributeError(
-            f"stepbus has no {name}: {nearest(name, _ROOM_OF)} Models, tokenizers and collators stay "
-            "in transformers."
-        )
-    value = getattr(importlib.import_module(f".{room}", __name__), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            try:
+                return version("stepbus")
+            except PackageNotFoundError:
+                return "0+source"
+        room = _ROOM_OF.get(name)
+        if room is None:
+            from .schemas.errors import nearest
+
+            raise AttributeError(
+                f"stepbus has no {name}: {nearest(name, _ROOM_OF)} Models, tokenizers and "
+                "collators stay in transformers."
+            )
+        value = getattr(importlib.import_module(f".{room}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

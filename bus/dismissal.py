@@ -1,0 +1,99 @@
+"""The end of workers: all drain and tear down side by side, and whoever is late is left behind."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+
+from .diagnostics import get_logger
+from .loop_host import LoopHost
+from .loop_worker import LoopWorker
+from .thread_worker import ThreadWorker
+from .waiting import Countdown
+from .worker import Worker
+
+log = get_logger()
+
+GRACE_S = 1.0
+GRACE_SHARE = 0.2
+"""The last part of the time, at most GRACE_S, in which those still at work are told to stop."""
+
+
+def dismiss(
+    workers: Sequence[ThreadWorker | LoopWorker], loop: LoopHost | None, deadline: float
+) -> None:
+    """Lets workers handle their mail and tear down, until the deadline (monotonic, s).
+
+    Shortly before it the rest of the mail is dropped and async handlers are cancelled; what has
+    not ended then is left behind, named with the place where it stands.
+    """
+    left = max(0.0, deadline - time.monotonic())
+    grace = min(GRACE_S, left * GRACE_SHARE)
+    for worker in workers:
+        worker.mailbox.close()
+    tasks = [worker for worker in workers if isinstance(worker, LoopWorker)]
+    if loop is not None:
+        loop.wake(tasks)
+        if loop.here:
+            # On their own loop they can only end after this call has returned.
+            workers = [worker for worker in workers if isinstance(worker, ThreadWorker)]
+    _wait_finished(workers, deadline - grace)
+    late = [worker for worker in workers if not worker.finished.is_set()]
+    for worker in late:
+        if isinstance(worker, ThreadWorker):
+            worker.abandon()
+        elif loop is not None:
+            loop.cancel([worker])
+    _wait_finished(late, max(deadline, time.monotonic() + 0.05))
+    for worker in workers:
+        if not worker.finished.is_set():
+            _leave_behind(worker)
+        elif isinstance(worker, ThreadWorker):
+            worker.join(1.0)
+    _report_undelivered(workers)
+
+
+def _wait_finished(workers: Sequence[Worker], deadline: float) -> None:
+    countdown = Countdown(deadline)
+    for worker in workers:
+        while not worker.handling.account.stuck:
+            if worker.finished.wait(countdown.slice_s()) or countdown.over():
+                break
+            countdown.say(workers)
+
+
+def _leave_behind(worker: ThreadWorker | LoopWorker) -> None:
+    account = worker.handling.account
+    known = account.stuck
+    account.stuck = True
+    account.busy_since = None
+    discarded = worker.mailbox.discard()
+    worker.handling.drop("stuck", discarded)
+    if known and not discarded:
+        return
+    name, event = worker.subscription.name, worker.handling.event
+    place = f"its {worker.phase}"
+    if worker.phase == "handlers" and event is not None:
+        place = f"its handler of {event.name} (step {event.step})"
+    lost = f"{len(discarded)} events were not delivered."
+    if isinstance(worker, LoopWorker):
+        log.error(f"subscriber {name} blocks its event loop in {place}: it is left behind, {lost}")
+        return
+    frame = sys._current_frames().get(worker.stack_thread or 0)
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+    log.error(
+        f"subscriber {name} is stuck in {place}: its thread is left behind, {lost} It stands at\n"
+        f"{stack}"
+    )
+
+
+def _report_undelivered(workers: Sequence[Worker]) -> None:
+    late = [
+        f"{worker.subscription.name}: {worker.handling.account.dropped['deadline']}"
+        for worker in workers
+        if worker.handling.account.dropped.get("deadline")
+    ]
+    if late:
+        log.error(f"events that were not delivered by the deadline: {', '.join(late)}")

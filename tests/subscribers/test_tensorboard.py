@@ -1,0 +1,180 @@
+"""What TensorBoard reads of what was logged."""
+
+from __future__ import annotations
+
+import builtins
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from stepbus.schemas.errors import DeliveryError
+from stepbus.subscribers import TensorBoardCallback
+
+
+def read(folder: Path | None) -> EventAccumulator:
+    assert folder is not None
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def scalars(folder: Path | None, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in read(folder).Scalars(tag)]
+
+
+def text(folder: Path | None, tag: str) -> list[str]:
+    events = read(folder).Tensors(f"{tag}/text_summary")
+    return [event.tensor_proto.string_val[0].decode() for event in events]
+
+
+def test_numbers_become_scalars_at_their_step(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    board = TensorBoardCallback()
+    run = live_run(board)
+    run.emit("train_begin", output_dir=str(tmp_path), max_steps=20)
+    run.log(10, loss=1.5, learning_rate=2e-3, epoch=0.5)
+    run.log(20, loss=1.25, epoch=1.0)
+    run.log(20, eval_loss=1.75, test_accuracy=1)
+    run.emit("train_end")
+    run.finish()
+    assert board.logging_dir is not None
+    assert board.logging_dir.parent == tmp_path / "runs"
+    assert sorted(read(board.logging_dir).Tags()["scalars"]) == [
+        "eval/loss",
+        "test/accuracy",
+        "train/epoch",
+        "train/learning_rate",
+        "train/loss",
+    ]
+    assert scalars(board.logging_dir, "train/loss") == [(10, 1.5), (20, 1.25)]
+    assert scalars(board.logging_dir, "eval/loss") == [(20, 1.75)]
+    assert scalars(board.logging_dir, "test/accuracy") == [(20, 1.0)]
+
+
+def test_nan_and_infinities_are_written_as_such(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    board = TensorBoardCallback(tmp_path)
+    run = live_run(board)
+    run.emit("train_begin")
+    run.log(1, loss=math.nan, grad_norm=math.inf, low=-math.inf, huge=1e300, missing=None)
+    run.finish()
+    assert math.isnan(scalars(tmp_path, "train/loss")[0][1])
+    assert scalars(tmp_path, "train/grad_norm") == [(1, math.inf)]
+    assert scalars(tmp_path, "train/low") == [(1, -math.inf)]
+    assert scalars(tmp_path, "train/huge") == [(1, math.inf)]
+    assert "train/missing" not in read(tmp_path).Tags()["scalars"]
+
+
+def test_strings_and_arguments_become_text(live_run: Callable[..., Any], tmp_path: Path) -> None:
+    board = TensorBoardCallback(tmp_path)
+    run = live_run(board)
+    run.emit("train_begin", arguments={"seed": 42, "report_to": ["tensorboard"]})
+    run.log(3, eval_sample="the cat s\u00e4t")
+    run.finish()
+    assert text(tmp_path, "eval/sample") == ["the cat s\u00e4t"]
+    assert '"seed": 42' in text(tmp_path, "args")[0]
+
+
+def test_wall_time_is_that_of_the_event(
+    live_run: Callable[..., Any], tmp_path: Path, clock: Any
+) -> None:
+    run = live_run(TensorBoardCallback(tmp_path), clock=clock)
+    run.emit("train_begin")
+    clock.now += 3600
+    expected = clock.time()
+    run.log(1, loss=1.0)
+    clock.now += 3600
+    run.finish()
+    # Wall time is anchored once per batch of the pump, so later turns of the clock may move it.
+    assert read(tmp_path).Scalars("train/loss")[0].wall_time == pytest.approx(expected, abs=1e-3)
+
+
+def test_attempts_share_a_folder_and_superseded_steps_are_left_out(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    first = TensorBoardCallback()
+    run = live_run(first, run_id="r1")
+    run.emit("train_begin", output_dir=str(tmp_path))
+    for step in (10, 20, 30):
+        run.log(step, loss=float(step))
+    run.finish()
+    second = TensorBoardCallback()
+    run = live_run(second, run_id="r1", attempt=2)
+    run.emit("train_begin", 10, output_dir=str(tmp_path), resumed_from="checkpoint-10")
+    run.log(20, loss=-20.0)
+    run.finish()
+    assert second.logging_dir == first.logging_dir
+    assert scalars(second.logging_dir, "train/loss") == [(10, 10.0), (20, -20.0)]
+
+
+def test_another_run_in_the_same_output_folder_has_a_folder_of_its_own(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    folders = set()
+    for run_id in ("r1", "r2"):
+        board = TensorBoardCallback()
+        run = live_run(board, run_id=run_id)
+        run.emit("train_begin", output_dir=str(tmp_path))
+        run.log(1, loss=1.0)
+        run.finish()
+        folders.add(board.logging_dir)
+    assert len(folders) == 2
+    assert all(scalars(folder, "train/loss") == [(1, 1.0)] for folder in folders)
+
+
+def test_the_environment_names_the_folder_and_the_argument_wins(
+    live_run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "env"))
+    by_variable, by_argument = TensorBoardCallback(), TensorBoardCallback(tmp_path / "argument")
+    run = live_run(by_variable, by_argument)
+    run.emit("train_begin", output_dir=str(tmp_path / "out"))
+    run.log(1, loss=1.0)
+    run.finish()
+    for folder in ("env", "argument"):
+        assert scalars(tmp_path / folder, "train/loss") == [(1, 1.0)]
+    assert not (tmp_path / "out").exists()
+
+
+def test_logs_before_and_after_the_run_are_kept(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = live_run(TensorBoardCallback(tmp_path))
+    run.log(0, eval_loss=3.0)
+    run.emit("train_begin")
+    run.emit("train_end", 5)
+    run.log(5, eval_loss=1.0)
+    run.finish()
+    assert scalars(tmp_path, "eval/loss") == [(0, 3.0), (5, 1.0)]
+
+
+def test_no_thread_is_left_behind(live_run: Callable[..., Any], tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    run = live_run(TensorBoardCallback(tmp_path))
+    run.emit("train_begin")
+    run.log(1, loss=1.0)
+    run.finish()
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    live_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without_tensorboard(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("tensorboard."):
+            raise ImportError(f"No module named {name!r}")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_tensorboard)
+    with pytest.raises(DeliveryError) as caught:
+        live_run(TensorBoardCallback())
+    assert "pip install 'stepbus[demo]'" in str(caught.value.__cause__)
