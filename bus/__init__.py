@@ -5,8 +5,8 @@ from .deferred import Deferred
 from .event_bus import EventBus
 from .event_stream import EventStream
 from .filters import Filter
-from .ledger import LedgerRow
 from .lease import Lease
+from .ledger import LedgerRow
 from .mailbox import Mailbox, Overflow
 from .run_link import RunLink
 from .subscriber import Subscriber, TrainerCallback, on
@@ -17,8 +17,8 @@ __all__ = [
     "EventBus",
     "EventStream",
     "Filter",
-    "LedgerRow",
     "Lease",
+    "LedgerRow",
     "LocalTransport",
     "Mailbox",
     "Overflow",

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ..schemas import ACTIONS, Action, Decision, Vote, VotePolicy, merge
+from ..schemas.errors import ArgumentError
+from ..schemas.merging import ANY
 from .clock import Clock
 from .diagnostics import get_logger
+from .fork import refuse
 
 log = get_logger()
+
+MOST_EXPIRED = 1_000
 
 Settle = Callable[[dict[str, Any]], None]
 """Tells who waits for a vote what came of it: the fields of the verdict."""
@@ -76,12 +82,15 @@ class RunControl:
         self.run_id = run_id
         self.step = 0
         self.has_votes = False
+        self.expired: deque[Cast] = deque(maxlen=MOST_EXPIRED)
+        """Votes that lapsed, for the run to put on record and take out."""
         self._clock = clock
         self._policies = policies
         self._transport = transport or LocalTransport()
         self._lock = threading.Lock()
         self._standing: dict[Action, dict[tuple[str, bool], Cast]] = {a: {} for a in ACTIONS}
         self._closed = False
+        self._inert = False
 
     def post(self, vote: Vote, *, scheduled: bool = False, settle: Settle | None = None) -> bool:
         """Takes a vote; False when the run has ended, so that it comes too late.
@@ -89,20 +98,31 @@ class RunControl:
         Of one voter the newest vote for an action stands, so that a flood of votes takes no
         memory.
         """
+        if self._inert:
+            refuse()
+        # A critical vote stands beside the voter's others: nothing replaces it but its like.
+        lasting = vote.critical and not vote.against and not vote.withdrawn
         with self._lock:
             if self._closed:
                 return False
             casts = self._standing[vote.action]
-            key = (vote.voter, vote.critical)
-            former = casts.pop(key, None)
-            if vote.withdrawn:
-                casts.pop((vote.voter, False), None)
-            else:
-                casts[key] = Cast(vote, self._clock.monotonic(), self.step, scheduled, settle)
-            self.has_votes = True
+            former = casts.pop((vote.voter, lasting), None)
+            if not vote.withdrawn:
+                arrived = self._clock.monotonic()
+                casts[vote.voter, lasting] = Cast(vote, arrived, self.step, scheduled, settle)
+            self.has_votes = any(self._standing.values())
         if former is not None and former.settle is not None and former.settle is not settle:
-            former.settle({"outcome": "refused", "detail": "replaced by a newer vote of this voter"})
+            why = "withdrawn" if vote.withdrawn else "replaced by a newer vote"
+            former.settle(
+                {"outcome": "refused", "action": vote.action, "detail": f"{why} by this voter"}
+            )
+        if vote.withdrawn and settle is not None:
+            settle({"outcome": "acted", "action": vote.action, "detail": "withdrew the vote"})
         return True
+
+    def make_inert(self) -> None:
+        """Makes voting an error; in a forked child."""
+        self._inert = True
 
     def decide(self, action: Action, step: int) -> Outcome | None:
         """Counts the votes for one action; those that acted or were vetoed are spent.
@@ -114,32 +134,39 @@ class RunControl:
             if not casts:
                 return None
             now = self._clock.monotonic()
-            for key in [key for key, cast in casts.items() if cast.expired(step, now)]:
-                self._settle(casts.pop(key), "expired", step)
-            scheduled = [cast for cast in casts.values() if cast.scheduled]
-            policy = self._policies.get(action, VotePolicy())
-            decision = merge((cast.vote for cast in casts.values() if not cast.scheduled), policy)
-            if scheduled:
-                decision = _with_schedule(decision, scheduled, list(casts.values()))
-            if not decision.carried and not decision.vetoed:
-                return None
-            outcome = Outcome(action, decision, tuple(casts.values()))
-            casts.clear()
+            expired = {key: cast for key, cast in casts.items() if cast.expired(step, now)}
+            for key in expired:
+                del casts[key]
+            decision = self._count(action, list(casts.values()))
+            outcome = None
+            if decision.carried or decision.vetoed:
+                outcome = Outcome(action, decision, tuple(casts.values()))
+                casts.clear()
             self.has_votes = any(self._standing.values())
+        for cast in expired.values():
+            self._tell_expired(cast, step)
+        if outcome is None:
+            return None
         carried = self._transport.agree({action: decision.carried})[action]
         return outcome._replace(decision=decision._replace(carried=carried))
 
     def wants(self, action: Action, step: int) -> bool:
-        """Whether votes, the schedule's apart, would carry the action now; spends none."""
+        """Whether the action would be carried now, without spending any vote."""
         with self._lock:
-            casts = self._standing[action]
-            if not casts:
-                return False
             now = self._clock.monotonic()
-            votes = [
-                c.vote for c in casts.values() if not c.scheduled and not c.expired(step, now)
-            ]
-            return merge(votes, self._policies.get(action, VotePolicy())).carried
+            standing = self._standing[action].values()
+            return self._count(action, [c for c in standing if not c.expired(step, now)]).carried
+
+    def _count(self, action: Action, casts: list[Cast]) -> Decision:
+        scheduled = [cast.vote for cast in casts if cast.scheduled]
+        policy = self._policies.get(action, ANY)
+        decision = merge((cast.vote for cast in casts if not cast.scheduled), policy)
+        if not scheduled:
+            return decision
+        # The schedule carries its action by itself, whatever the policy; a veto still stops it.
+        critical = any(vote.critical for vote in decision.votes)
+        vetoed = bool(decision.vetoes) and not critical
+        return Decision(not vetoed, vetoed, (*decision.votes, *scheduled), decision.vetoes)
 
     def close(self) -> list[Cast]:
         """Ends the run's voting and gives back the votes that nothing came of."""
@@ -150,39 +177,39 @@ class RunControl:
                 casts.clear()
         return [cast for cast in left if not cast.scheduled]
 
-    def _settle(self, cast: Cast, outcome: str, step: int) -> None:
-        log.info(f"vote {cast.vote.action!r} of {cast.vote.voter} {outcome} at step {step}")
+    def _tell_expired(self, cast: Cast, step: int) -> None:
+        vote = cast.vote
+        log.info(f"vote {vote.action!r} of {vote.voter} expired at step {step}")
+        self.expired.append(cast)
         if cast.settle is not None:
-            cast.settle({"outcome": outcome, "action": cast.vote.action, "acted_at": step})
-
-
-def _with_schedule(decision: Decision, scheduled: list[Cast], casts: list[Cast]) -> Decision:
-    """The schedule carries its action by itself, whatever the policy; a veto still stops it."""
-    vetoes = tuple(cast.vote for cast in casts if cast.vote.against)
-    critical = any(cast.vote.critical for cast in casts)
-    votes = (*decision.votes, *(cast.vote for cast in scheduled))
-    vetoed = bool(vetoes) and not critical
-    return Decision(not vetoed, vetoed, votes, vetoes)
+            cast.settle({"outcome": "expired", "action": vote.action, "acted_at": step})
 
 
 class ControlChannel:
     """Takes votes for all runs of a bus; those cast while no run is open wait for the next."""
 
     def __init__(self, clock: Clock, policies: Mapping[Action, VotePolicy] | None = None) -> None:
-        self._clock = clock
+        self.clock = clock
         self._policies = dict(policies or {})
         self._lock = threading.Lock()
         self._runs: dict[str, RunControl] = {}
         self._early: dict[tuple[Action, str, bool], tuple[Vote, Settle | None]] = {}
 
     def open(self, run_id: str) -> RunControl:
-        """Starts the voting of a run; it gets the votes that were cast before."""
-        control = RunControl(run_id, self._clock, self._policies)
+        """Starts the voting of a run; it gets the votes that were cast before.
+
+        Raises:
+            ArgumentError: a run of that name is open.
+        """
+        control = RunControl(run_id, self.clock, self._policies)
         with self._lock:
+            if run_id in self._runs:
+                raise ArgumentError(f"A run {run_id!r} is open on this bus: give another run_id.")
+            # Before others can post to it, so that of one voter the newest vote stays.
+            for vote, settle in self._early.values():
+                control.post(vote, settle=settle)
+            self._early = {}
             self._runs[run_id] = control
-            early, self._early = self._early, {}
-        for vote, settle in early.values():
-            control.post(vote, settle=settle)
         return control
 
     def close(self, run_id: str) -> list[Cast]:
@@ -202,10 +229,16 @@ class ControlChannel:
             else:
                 controls = list(self._runs.values())
                 if not controls:
-                    self._early[vote.action, vote.voter, vote.critical] = (vote, settle)
+                    self._wait_for_a_run(vote, settle)
                     return True
         posted = [control.post(vote, settle=settle) for control in controls]
         return any(posted)
+
+    def _wait_for_a_run(self, vote: Vote, settle: Settle | None) -> None:
+        lasting = vote.critical and not vote.against and not vote.withdrawn
+        self._early.pop((vote.action, vote.voter, lasting), None)
+        if not vote.withdrawn:
+            self._early[vote.action, vote.voter, lasting] = (vote, settle)
 
     def waiting(self) -> list[Vote]:
         """The votes that wait for a run to open."""

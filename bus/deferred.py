@@ -43,7 +43,7 @@ def fill(values: dict[str, Any], *, wait: bool = False) -> tuple[dict[str, Any],
 
 
 def _fill(values: dict[str, Any], wait: bool, lost: list[str]) -> dict[str, Any]:
-    filled = {}
+    filled: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Deferred):
             number = _number(name, value, wait)

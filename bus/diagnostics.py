@@ -13,10 +13,13 @@ from typing import Any, cast
 import structlog
 
 
-def _one_line(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:
+def _one_line(
+    _logger: Any, _method: str, fields: MutableMapping[str, Any]
+) -> tuple[tuple[str], dict[str, Any]]:
     event = str(fields.pop("event"))
-    extra = " ".join(f"{key}={value!r}" for key, value in fields.items() if key != "exc_info")
-    return f"stepbus: {event}" + (f" [{extra}]" if extra else "")
+    exc_info = fields.pop("exc_info", None)
+    extra = " ".join(f"{key}={value!r}" for key, value in fields.items())
+    return (f"stepbus: {event}" + (f" [{extra}]" if extra else ""),), {"exc_info": exc_info}
 
 
 def get_logger() -> structlog.stdlib.BoundLogger:

@@ -102,7 +102,8 @@ class StreamWorker:
     def end(self) -> None:
         """Takes no more events, and lets go of those that nobody will read."""
         self.mailbox.close()
-        self.handling.drop("deadline", self.mailbox.discard())
+        for event in self.mailbox.discard():
+            self.handling.done(event)
         self.finished.set()
 
     def _wake(self) -> None:
@@ -133,5 +134,5 @@ class StreamWorker:
 
 
 def no_votes(_event: Event) -> Vote | None:
-    """Stands where a subscription has its handler; a stream's reader casts votes with `bus.vote`."""
+    """Stands where a subscription has its handler; a reader casts votes with `bus.vote`."""
     return None

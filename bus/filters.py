@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..schemas.errors import ArgumentError
+from .checks import check_count, check_seconds
 
 BY_STEP = frozenset(
     {"step_begin", "substep_end", "pre_optimizer_step", "optimizer_step", "step_end"}
@@ -47,15 +48,14 @@ class Filter:
         interval_s: float | None = None,
         when: Callable[[Any], object] | None = None,
     ) -> None:
-        _check_count("every", every, 1)
-        _check_count("after", after, 0)
-        _check_count("before", before, 1)
+        check_count("every", every, 1)
+        check_count("after", after, 0)
+        check_count("before", before, 1)
         if not isinstance(once, bool):
-            _check_count("once", once, 1)
+            check_count("once", once, 1)
         if when is not None and not callable(when):
             raise ArgumentError(f"when={when!r} is no function: give a predicate of the event.")
-        if interval_s is not None and not interval_s > 0:
-            raise ArgumentError(f"interval_s={interval_s!r}: give seconds above 0.")
+        check_seconds("interval_s", interval_s)
         if after is not None and before is not None and before - after < 2:
             raise ArgumentError(f"after={after} and before={before} leave no event between them.")
         self.every = every
@@ -99,7 +99,9 @@ class FilterCounts:
             # The step counter moves just before step_end; the events before it belong to the next.
             number = step if kind == "step_end" else step + 1
         elif kind in BY_EPOCH:
-            number = int(epoch) + 1 if kind == "epoch_begin" else max(1, -int(-epoch // 1))
+            # Sums of fractions may miss the whole number by a rounding error.
+            epoch = round(epoch, 6)
+            number = int(epoch) + 1 if kind == "epoch_begin" else max(1, math.ceil(epoch))
         else:
             number = self._seen[kind] = self._seen.get(kind, 0) + 1
         taken = self._taken.get(kind, 0)
@@ -111,10 +113,3 @@ class FilterCounts:
             self._last_s[kind] = now
         self._taken[kind] = taken + 1
         return True
-
-
-def _check_count(name: str, value: int | None, least: int) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name}={value!r}: give a whole number of at least {least}.")

@@ -28,8 +28,8 @@ def refuse(*_args: object, **_kwargs: object) -> NoReturn:
     """What stands in for emitting, publishing and voting in a forked child."""
     raise BusClosedError(
         "This process was forked from the one that trains, and the bus does not work in it: return "
-        "the value to the training process (a data-loader worker: in its batch), and log, publish or "
-        "vote there."
+        "the value to the training process (a data-loader worker: in its batch), and log, publish "
+        "or vote there."
     )
 
 

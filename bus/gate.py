@@ -9,10 +9,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from ..schemas import Event, TrainerControl, Vote
-from .deferred import resolve
+from ..schemas.control import FLAG_OF
+from ..schemas.errors import DeliveryError
+from .deferred import fill, settled
 from .emitter import Captured, Emitter, build
 from .filters import Filter
-from .handling import Handling, Services
+from .handling import Handling, Services, one_line
 from .ledger import Account, LedgerRow
 from .subscriber import TrainerCallback, overridden_hooks
 from .subscription import Options, Route, Subscription
@@ -49,13 +51,20 @@ class GateChain:
     subscriptions of the bus, each of which gets the event and returns votes.
     """
 
-    def __init__(self, services: Services, control: TrainerControl) -> None:
+    def __init__(
+        self,
+        services: Services,
+        control: TrainerControl,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self.control = control
+        self._on_change = on_change
         self.callbacks: list[GateCallback] = []
         self.subscriptions: list[tuple[Subscription, Handling]] = []
         self.guard: Guard = contextlib.nullcontext
         self._services = services
         self._by_kind: dict[str, list[GateCallback]] = {}
+        self._opened: dict[Subscription, Exception | None] = {}
         self.schedulers: frozenset[str] = frozenset()
         """Names of callbacks whose flags are the schedule rather than somebody's vote."""
 
@@ -63,19 +72,57 @@ class GateChain:
         """Puts a callback at the end of the chain."""
         self.callbacks.append(GateCallback(callback, self._services))
         self._index()
+        self._on_change()
 
     def remove(self, callback: TrainerCallback) -> None:
         """Takes a callback out of the chain."""
         self.callbacks = [entry for entry in self.callbacks if entry.callback is not callback]
         self._index()
+        self._on_change()
 
     def set_subscriptions(self, subscriptions: list[Subscription]) -> None:
         """Takes the gate subscriptions of the bus, in their order."""
-        known = {id(subscription): pair for pair in self.subscriptions for subscription in pair[:1]}
+        known = dict(self.subscriptions)
         self.subscriptions = [
-            known.get(id(subscription)) or (subscription, Handling(subscription, self._services))
+            (subscription, known.get(subscription) or Handling(subscription, self._services))
             for subscription in subscriptions
         ]
+
+    def open(self) -> None:
+        """Sets up the gate subscriptions; on the training thread, before the first event.
+
+        Raises:
+            DeliveryError: a required one failed.
+        """
+        for subscription, handling in self.subscriptions:
+            self._open(subscription, handling)
+            error = self._opened[subscription]
+            if error is not None and subscription.options.required:
+                raise DeliveryError(
+                    f"Subscriber {subscription.name} was asked for and could not be set up: open() "
+                    f"failed: {error!r}. Mend it, or leave it out."
+                ) from error
+
+    def close(self) -> None:
+        """Tears down what was set up; on the training thread, after the last event."""
+        opened, self._opened = self._opened, {}
+        for subscription in opened:
+            if subscription.close is not None:
+                try:
+                    subscription.close()
+                except Exception as error:
+                    Handling(subscription, self._services).close_failed(error)
+
+    def _open(self, subscription: Subscription, handling: Handling) -> None:
+        if subscription in self._opened:
+            return
+        self._opened[subscription] = None
+        if subscription.open is not None:
+            try:
+                subscription.open()
+            except Exception as error:
+                self._opened[subscription] = error
+                handling.open_failed(f"open() failed: {one_line(error)}")
 
     def _index(self) -> None:
         self._by_kind = {}
@@ -92,7 +139,9 @@ class GateChain:
             subscription.route(event_class) for subscription, _ in self.subscriptions
         )
 
-    def call(self, emitter: Emitter, captured: Captured, context: Callable[[], dict[str, Any]]) -> None:
+    def call(
+        self, emitter: Emitter, captured: Captured, context: Callable[[], dict[str, Any]]
+    ) -> None:
         """Runs all that listen to the event."""
         kind = emitter.kind
         entries = self._by_kind.get(kind)
@@ -119,10 +168,15 @@ class GateChain:
             if self.control.flags != before:
                 self.control.credit(entry.name, before)
 
-    def _awaited(self, values: dict[str, Any], captured: Captured, entry: GateCallback) -> dict[str, Any]:
+    def _awaited(
+        self, values: dict[str, Any], captured: Captured, entry: GateCallback
+    ) -> dict[str, Any]:
         if not captured.deferred:
             return dict(values)
-        return _wait(entry.handling.account, captured, lambda: resolve(values))  # type: ignore[no-any-return]
+        filled: dict[str, Any] = _wait(
+            entry.handling.account, captured, lambda: fill(values, wait=True)[0]
+        )
+        return filled
 
     def _call_one(
         self,
@@ -143,12 +197,13 @@ class GateChain:
                 returned = entry.hooks[kind](args, state, self.control, **context)
         except Exception as error:
             account.handler_s += time.perf_counter() - started
-            entry.handling.failed(build(captured, -1, 0.0), error, final=True)
+            event = build(captured, -1, captured.emitter.link.wall_offset())
+            entry.handling.failed(event, error, final=True)
             return None
         account.handler_s += time.perf_counter() - started
         account.handled += 1
         account.failures_in_a_row = 0
-        return returned if hasattr(returned, "should_training_stop") else None
+        return returned if all(hasattr(returned, flag) for flag in FLAG_OF.values()) else None
 
     def _call_subscriptions(self, kind: str, emitter: Emitter, captured: Captured) -> None:
         event: Event | None = None
@@ -159,6 +214,7 @@ class GateChain:
                 route, kind, captured.step, captured.epoch, link.key, captured.monotonic
             ):
                 continue
+            self._open(subscription, handling)
             if captured.deferred and subscription.options.wait_for_values:
                 chosen = _wait(
                     subscription.account,
@@ -169,7 +225,9 @@ class GateChain:
                 chosen = event = event or build(captured, -1, link.wall_offset())
             self._call_subscription(subscription, handling, chosen)
 
-    def _call_subscription(self, subscription: Subscription, handling: Handling, event: Event) -> None:
+    def _call_subscription(
+        self, subscription: Subscription, handling: Handling, event: Event
+    ) -> None:
         handler = handling.begin(event)
         if handler is None:
             return
@@ -189,9 +247,18 @@ class GateChain:
         """What stands in the shared control, as votes of who set it; True for the schedule's."""
         found = []
         for action, setter in self.control.standing():
-            found.append((Vote(action, voter=setter, step=step), setter in self.schedulers))
+            vote = Vote(action, voter=setter, step=step, reason=self._reason_of(setter))
+            found.append((vote, setter in self.schedulers))
             self.control.clear(action)
         return found
+
+    def _reason_of(self, setter: str) -> str:
+        """What a callback says of its vote: its attribute `reason`, where it has one."""
+        for entry in self.callbacks:
+            if entry.name == setter:
+                reason = getattr(entry.callback, "reason", "")
+                return reason if isinstance(reason, str) else ""
+        return ""
 
     def ledger(self) -> list[LedgerRow]:
         """The accounts of the callbacks; those of the subscriptions are the bus's."""
@@ -200,12 +267,12 @@ class GateChain:
 
 def _wait(account: Account, captured: Captured, value: Callable[[], Any]) -> Any:
     """A value that the training thread waits for, charged to who caused it."""
-    pending = [handle for handle in captured.deferred if not handle.ready()]
-    if not pending:
+    num_pending = sum(not settled(handle) for handle in captured.deferred)
+    if not num_pending:
         return value()
     started = time.perf_counter()
     result = value()
-    account.waits += 1
+    account.waits += num_pending
     account.wait_s += time.perf_counter() - started
     return result
 

@@ -48,7 +48,9 @@ def is_async(handler: Handler) -> bool:
     while isinstance(handler, functools.partial):
         handler = handler.func
     if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
-        raise ArgumentError(f"{name_of(handler)} is a generator: a handler returns, it does not yield.")
+        raise ArgumentError(
+            f"{name_of(handler)} is a generator: a handler returns, it does not yield."
+        )
     if inspect.iscoroutinefunction(handler):
         return True
     return inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004

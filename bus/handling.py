@@ -28,9 +28,7 @@ class Services(Protocol):
     def post(self, vote: Vote, event: Event | None) -> None:
         """Casts a vote that a handler returned."""
 
-    def report_failure(
-        self, subscription: Subscription, event: Event | None, error: str
-    ) -> None:
+    def report_failure(self, subscription: Subscription, event: Event | None, error: str) -> None:
         """Publishes `subscriber_failed`."""
 
 
@@ -75,7 +73,7 @@ class Handling:
                 return None
         now = self._monotonic()
         lag = now - event.monotonic
-        account.lag_s = lag = lag if lag > 0.0 else 0.0
+        account.lag_s = lag = max(0.0, lag)
         if lag > account.max_lag_s:
             account.max_lag_s = lag
         self.event = event

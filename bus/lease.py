@@ -29,7 +29,8 @@ class Lease:
     def release(self, holder: str) -> None:
         """Ends one `acquire` of that holder."""
         with self._lock:
-            self._holders[holder] -= 1
+            if self._holders[holder] > 0:
+                self._holders[holder] -= 1
 
     @contextlib.contextmanager
     def hold(self, holder: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..schemas import Event, TrainerControl, TrainerState, TrainingEvent
+from ..schemas.state import StateRest
 from .control_channel import RunControl
 from .deferred import Deferred
 from .emitter import Captured, Emitter, Values
@@ -57,13 +59,14 @@ class RunLink:
         self.header: Values = {"run_id": run_id, "attempt": attempt, "rank": rank}
         self.key = (run_id, attempt)
         self.control = TrainerControl()
-        self.gate = GateChain(bus, self.control)
+        self.gate = GateChain(bus.feedback, self.control, lambda: bus.refresh(self))
         self.pulse = Pulse()
         self.context: Callable[[], dict[str, Any]] = lambda: {"args": None, "state": state}
         self.seq = 0
+        """The next number of the run's events; for the pump alone."""
         self.emitters: dict[str, Emitter] = {}
         clock = bus.clock.monotonic
-        for kind, event_class in Event.known_kinds.items():
+        for kind, event_class in list(Event.known_kinds.items()):
             if issubclass(event_class, TrainingEvent):
                 self.emitters[kind] = Emitter(event_class, self, state, bus.append, clock)
 
@@ -76,19 +79,31 @@ class RunLink:
         """What to add to the monotonic clock to get wall time, s."""
         return self.bus.clock.time() - self.bus.clock.monotonic()
 
-    def next_seq(self) -> int:
-        """The next number of the run's events; for the pump alone."""
-        seq = self.seq
-        self.seq = seq + 1
-        return seq
+    def rest(self) -> StateRest:
+        """The frozen rest of the state; from any thread."""
+        if threading.get_ident() == self.pulse.thread_id:
+            return self.state.rest()
+        # The state remembers what it computes: from here, that could be what it was just before
+        # an assignment of the training thread.
+        return copy.copy(self.state).rest()
 
     def listen(self, wants: Callable[[type[Event]], bool], gates: Sequence[Subscription]) -> None:
         """Tells the emitters who listens; called by the bus whenever that changes."""
         self.gate.set_subscriptions(list(gates))
         for kind, emitter in self.emitters.items():
-            emitter.want(
-                wants(emitter.event_class), self.gate.listens(emitter.event_class, kind)
-            )
+            event_class = emitter.event_class
+            emitter.want(wants(event_class), self.gate.listens(event_class, kind))
+
+    def silence(self) -> None:
+        """Ends all emission: the bus is closed."""
+        for emitter in self.emitters.values():
+            emitter.want(False, emitter.gated)
+
+    def make_inert(self) -> None:
+        """Makes emitting and voting an error; in a forked child."""
+        for emitter in self.emitters.values():
+            emitter.make_inert()
+        self.votes.make_inert()
 
     def emit(
         self,
@@ -113,25 +128,19 @@ class RunLink:
         if emitter.wanted:
             emitter.emit(values, deferred, note)
         if emitter.gated:
-            self.call_gate(emitter, values, deferred, note)
-
-    def call_gate(
-        self, emitter: Emitter, values: Values, deferred: tuple[Deferred, ...], note: Any
-    ) -> None:
-        """Runs the gate chain for what just happened."""
-        state = self.state
-        captured = Captured(
-            emitter,
-            self.bus.clock.monotonic(),
-            state.global_step,
-            state.epoch,
-            state.rest(),
-            len(state.log_history),
-            values,
-            deferred,
-            note,
-        )
-        self.gate.call(emitter, captured, self.context)
+            state = self.state
+            captured = Captured(
+                emitter,
+                self.bus.clock.monotonic(),
+                state.global_step,
+                state.epoch,
+                state.rest(),
+                len(state.log_history),
+                values,
+                deferred,
+                note,
+            )
+            self.gate.call(emitter, captured, self.context)
 
     def collect_gate_votes(self) -> None:
         """Turns what the gate callbacks left in the shared control into votes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import traceback
@@ -24,6 +25,7 @@ class StallWatch:
         self._link = link
         self._least_s = least_s
         self._stalled_at: float | None = None
+        self._busy_until = -math.inf
 
     def look(self, now: float) -> None:
         """Emits `stalled` when no step has ended for too long, `resumed` when one has since."""
@@ -36,17 +38,21 @@ class StallWatch:
                 silent = beat - self._stalled_at
                 self._stalled_at = None
                 self._emit("resumed", {"silent_s": silent})
-                log.warning(f"run {self._link.run_id} goes on after standing still for {silent:.0f} s")
+                log.warning(
+                    f"run {self._link.run_id} goes on after standing still for {silent:.0f} s"
+                )
             return
         if pulse.busy:
+            self._busy_until = now
             return
         limit = self._limit_s(list(pulse.durations_s))
-        if now - beat > limit:
+        silent = now - max(beat, self._busy_until)
+        if silent > limit:
             self._stalled_at = beat
             stack = _stack_of(pulse.thread_id)
-            self._emit("stalled", {"silent_s": now - beat, "limit_s": limit, "stack": stack})
+            self._emit("stalled", {"silent_s": silent, "limit_s": limit, "stack": stack})
             log.warning(
-                f"run {self._link.run_id}: no step has ended for {now - beat:.0f} s; the training "
+                f"run {self._link.run_id}: no step has ended for {silent:.0f} s; the training "
                 f"thread stands at\n{stack}"
             )
 

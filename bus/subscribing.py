@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
-
 from ..schemas import Event
 from ..schemas import events as ev
 from ..schemas.errors import ArgumentError, nearest
 from ..schemas.event import event_class
 from .filters import Filter
+from .handler import name_of
 from .mailbox import Overflow
-from .subscriber import Subscriber
+from .subscriber import Subscriber, TrainerCallback
 from .subscription import (
     Options,
     Subscription,
@@ -23,15 +23,14 @@ from .subscription import (
 
 E = TypeVar("E", bound=Event)
 E2 = TypeVar("E2", bound=Event)
-E_contra = TypeVar("E_contra", bound=Event, contravariant=True)
 S = TypeVar("S", bound=Subscriber)
 R = TypeVar("R")
 
 
-class Decorator(Protocol[E_contra]):
+class Decorator(Protocol[E]):
     """What `subscribe` returns: give it a handler, it gives it back unchanged."""
 
-    def __call__(self, handler: Callable[[E_contra], R], /) -> Callable[[E_contra], R]: ...
+    def __call__(self, handler: Callable[[E], R], /) -> Callable[[E], R]: ...
 
 
 class SubscribeOptions(TypedDict, total=False):
@@ -235,7 +234,7 @@ class Subscribing(ABC):
             raise ArgumentError("subscribe() needs an event: a name such as 'step_end', or '*'.")
         if len(events) == 1 and _is_subscriber(events[0]):
             return self._subscribe_subscriber(events[0], options)
-        kinds = [Event if event == "*" else event_class(event) for event in events]
+        kinds = [self._kind(event) for event in events]
         chosen = Filter(**{name: options.pop(name) for name in FILTERS if name in options})
         settings = Options(**options).checked()
 
@@ -256,6 +255,21 @@ class Subscribing(ABC):
         """
         if not self._remove(subscriber):
             raise ArgumentError(f"{subscriber!r} is not subscribed to this bus.")
+
+    def _kind(self, event: Any) -> type[Event]:
+        if isinstance(event, TrainerCallback) or (
+            isinstance(event, type) and issubclass(event, TrainerCallback)
+        ):
+            raise ArgumentError(
+                f"{name_of(event)} is a TrainerCallback, which is called on the training thread: "
+                "give it to the run, callbacks=[...]."
+            )
+        if callable(event) and not isinstance(event, type):
+            raise ArgumentError(
+                f"subscribe() needs an event before the handler: bus.subscribe('step_end')("
+                f"{name_of(event)})."
+            )
+        return Event if event == "*" else event_class(event)
 
     def _subscribe_subscriber(self, subscriber: Subscriber, options: dict[str, Any]) -> Subscriber:
         for name in FILTERS:

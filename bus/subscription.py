@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from ..schemas import Event
+from ..schemas import Event, Resumed, Stalled, SubscriberFailed, TrainingEvent
 from ..schemas.errors import ArgumentError, nearest
+from .checks import check_count, check_seconds
 from .filters import Filter, FilterCounts
 from .handler import Handler, check_handler, is_async, name_of
 from .ledger import Account, LedgerRow
@@ -15,6 +16,9 @@ from .subscriber import Subscriber, handlers_of
 
 Delivery = Literal["loop", "thread", "gate"]
 DELIVERIES: tuple[Delivery, ...] = ("loop", "thread", "gate")
+
+NOT_BY_THE_ENGINE = (Resumed, Stalled, SubscriberFailed)
+"""Events of stepbus that other threads emit."""
 
 
 class Route(NamedTuple):
@@ -48,15 +52,13 @@ class Options(NamedTuple):
             )
         if self.delivery is not None and self.delivery not in DELIVERIES:
             raise ArgumentError(
-                f"delivery={self.delivery!r} is no delivery: {nearest(self.delivery, DELIVERIES)}"
+                f"delivery={self.delivery!r} is no delivery: "
+                f"{nearest(str(self.delivery), DELIVERIES)}"
             )
         check_overflow(self.overflow, self.mailbox_size)
-        if self.timeout is not None and not self.timeout > 0:
-            raise ArgumentError(f"timeout={self.timeout!r}: give seconds above 0, or None.")
-        if self.retries < 0:
-            raise ArgumentError(f"retries={self.retries!r}: give a whole number of at least 0.")
-        if self.quarantine_after < 1:
-            raise ArgumentError(f"quarantine_after={self.quarantine_after!r}: give at least 1.")
+        check_seconds("timeout", self.timeout)
+        check_count("retries", self.retries, 0)
+        check_count("quarantine_after", self.quarantine_after, 1)
         return self
 
 
@@ -78,12 +80,13 @@ class Subscription:
         self.name = options.name or name_of(target)
         self.asynchronous = self._all_async()
         self.delivery: Delivery = self._choose_delivery()
+        if self.delivery == "gate":
+            self._check_gate()
         self.open = open_
         self.close = close
         self.account = Account(self.name, self.delivery)
         self.mailbox = self.new_mailbox()
         self.since = 0.0
-        self.active = True
         self.changes_nothing = bool(getattr(target, "changes_nothing", False))
         self._counts: dict[tuple[str, int], FilterCounts] = {}
 
@@ -108,6 +111,23 @@ class Subscription:
                 "async def, or leave delivery out (a thread of its own)."
             )
         return chosen  # type: ignore[return-value]
+
+    def _check_gate(self) -> None:
+        for route in self.routes:
+            kind = route.event_class
+            if not issubclass(kind, NOT_BY_THE_ENGINE) and (
+                issubclass(kind, TrainingEvent) or issubclass(TrainingEvent, kind)
+            ):
+                continue
+            raise ArgumentError(
+                f"{self.name}: {kind.__name__} does not come from the training thread, so "
+                "delivery='gate' would never be called for it: use a thread."
+            )
+        if self.options.timeout is not None:
+            raise ArgumentError(
+                f"{self.name}: timeout= has no effect with delivery='gate', since nothing can end "
+                "a call on the training thread: leave it out."
+            )
 
     def new_mailbox(self) -> Mailbox:
         """An empty mailbox with the subscription's policy."""

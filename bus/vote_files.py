@@ -6,9 +6,9 @@ there is one. No port and no extra is needed to steer a run.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +20,10 @@ from .control_channel import Settle
 from .diagnostics import get_logger
 
 log = get_logger()
+
+MOST_BYTES = 65_536
+WRITTEN_WITHIN_S = 2.0
+"""A file that cannot be read as a vote and is younger than this may not be whole yet."""
 
 Post = Callable[[Vote, Settle], bool]
 
@@ -43,7 +47,7 @@ def write_vote_file(run_dir: str | Path, vote: Vote) -> Path:
         folder.mkdir(exist_ok=True)
         aside = folder / f".{name}"
         aside.write_text(vote.model_dump_json(exclude_defaults=True), encoding="utf-8")
-        os.replace(aside, folder / name)
+        aside.replace(folder / name)
     except OSError as error:
         raise ArgumentError(f"{folder} cannot be written ({error}): no vote was cast.") from error
     return folder / "done" / name
@@ -69,21 +73,19 @@ class VoteFiles:
     def _take(self, path: Path) -> None:
         if path.suffix != ".json" and path.name not in ACTIONS:
             return
-        done = self._folder / "done" / (path.name if path.suffix else f"{path.name}-{uuid.uuid4().hex[:8]}.json")
+        name = path.name if path.suffix else f"{path.name}-{uuid.uuid4().hex[:8]}.json"
+        done = self._folder / "done" / name
         try:
             vote = self._read(path)
-            done.parent.mkdir(exist_ok=True)
-            os.replace(path, done)
         except OSError as error:
-            log.warning(f"the vote file {path} could not be taken ({error}); it is looked at again")
+            log.warning(f"the vote file {path} cannot be read ({error}); it is looked at again")
             return
-        except (ValueError, TypeError) as error:
-            message = f"not a vote: {error}"
-            log.warning(f"{path.name} is {message}")
-            with contextlib.suppress(OSError):
-                done.parent.mkdir(exist_ok=True)
-                os.replace(path, done)
-            _write(done, {"verdict": {"outcome": "refused", "detail": message}})
+        except Exception as error:
+            if not _is_being_written(path) and self._move(path, done):
+                log.warning(f"{path.name} is not a vote: {error}")
+                _write(done, {"verdict": {"outcome": "refused", "detail": f"not a vote: {error}"}})
+            return
+        if not self._move(path, done):
             return
         record = vote.model_dump(mode="json", exclude_defaults=True)
 
@@ -93,7 +95,19 @@ class VoteFiles:
         _write(done, record)
         self._post(vote, settle)
 
+    def _move(self, path: Path, done: Path) -> bool:
+        try:
+            done.parent.mkdir(exist_ok=True)
+            path.replace(done)
+        except OSError as error:
+            # Not cast, since it would be cast again at each look.
+            log.warning(f"the vote file {path} cannot be moved to {done} ({error})")
+            return False
+        return True
+
     def _read(self, path: Path) -> Vote:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8").strip()
         fields = json.loads(text) if text else {}
         if not isinstance(fields, dict):
@@ -105,10 +119,17 @@ class VoteFiles:
         return Vote(**fields)
 
 
+def _is_being_written(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < WRITTEN_WITHIN_S
+    except OSError:
+        return True
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
     aside = path.with_name(f".{path.name}")
     try:
         aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(aside, path)
+        aside.replace(path)
     except OSError as error:
         log.warning(f"the verdict could not be written to {path} ({error})")

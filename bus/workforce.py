@@ -204,7 +204,7 @@ class Workforce:
             self._loop.close()
             thread, self._loop = self._loop.own_thread, None
             if thread is not None:
-                thread.join(1.0)
+                thread.join(1.0 if all(w.finished.is_set() for w in workers) else 0.1)
 
     def end_streams(self) -> None:
         """Lets the readers of streams come to an end; the bus is closed."""

@@ -2,58 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, Sampler
+
+from .rng import capture_rng, restore_rng
 
 
 class DataOrder:
     """Starts each epoch of a loader so that its order depends on the seed and the epoch alone.
 
-    A `DataLoader` (and its `RandomSampler`) without a generator gets one, seeded `seed + epoch`,
-    so that neither who listens nor what the model draws moves the data. One with a generator of
-    the user's keeps it; its state at the start of the epoch goes into checkpoints. Samplers,
-    datasets and loaders with `set_epoch` are told the epoch.
+    A `DataLoader`, and a sampler of torch's, without a generator gets one for the length of the
+    run, seeded `seed + epoch`, so that neither who listens nor what the model draws moves the
+    data. One with a generator of the user's keeps it. Samplers, datasets and loaders with
+    `set_epoch` are told the epoch. Checkpoints keep the users' generators, and the global ones, as
+    they were when the epoch began, so that the same epoch can be begun again; workers that persist
+    over epochs keep random states of their own, which none of this can bring back.
     """
 
     def __init__(self, loader: Iterable[Any], seed: int) -> None:
         self._loader = loader
         self._seed = seed
         self._own = torch.Generator()
+        self._lent_to: list[Any] = []
         self._users: list[torch.Generator] = []
-        self._at_start: list[torch.Tensor] = []
+        self._at_start: dict[str, Any] = {}
+        self._in_epoch = False
         if isinstance(loader, DataLoader):
             self._take_over(loader)
 
     def _take_over(self, loader: DataLoader[Any]) -> None:
-        holders: list[Any] = [loader]
-        holders += [s for s in _samplers(loader) if isinstance(s, RandomSampler)]
-        for holder in holders:
-            if holder.generator is None:
+        samplers = [s for s in _samplers(loader) if isinstance(s, Sampler)]
+        for holder in (loader, *samplers):
+            generator = getattr(holder, "generator", self._own)
+            if generator is None:
                 holder.generator = self._own
-            elif holder.generator is not self._own:
-                self._users.append(holder.generator)
+                self._lent_to.append(holder)
+            elif isinstance(generator, torch.Generator) and generator is not self._own:
+                if all(generator is not known for known in self._users):
+                    self._users.append(generator)
 
     def begin_epoch(self, epoch: int) -> Iterator[Any]:
         """An iterator over the epoch's batches, from its first."""
+        self._at_start = self._now()
+        self._in_epoch = True
         self._own.manual_seed(self._seed + epoch)
-        for holder in (self._loader, *_samplers(self._loader), getattr(self._loader, "dataset", None)):
+        dataset = getattr(self._loader, "dataset", None)
+        for holder in (self._loader, *_samplers(self._loader), dataset):
             set_epoch = getattr(holder, "set_epoch", None)
             if callable(set_epoch):
                 set_epoch(epoch)
-        self._at_start = [generator.get_state() for generator in self._users]
         return iter(self._loader)
 
+    def end_epoch(self) -> None:
+        """Notes that the next epoch starts from the generators as they are now."""
+        self._in_epoch = False
+
+    def release(self) -> None:
+        """Takes the run's own generator back, so that the loader is what it was."""
+        for holder in self._lent_to:
+            holder.generator = None
+
     def state_dict(self) -> dict[str, Any]:
-        """The users' generators as they were when the epoch began."""
-        return {"generators": list(self._at_start)}
+        """The generators as they are at the start of the epoch that a resume begins with."""
+        return self._at_start if self._in_epoch else self._now()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts the users' generators back to the start of the epoch to be resumed."""
+        """Puts the generators back, for the epoch to be begun again."""
         for generator, saved in zip(self._users, state["generators"], strict=False):
             generator.set_state(saved)
+        restore_rng(state["rng"])
+
+    def _now(self) -> dict[str, Any]:
+        generators = [generator.get_state() for generator in self._users]
+        return {"generators": generators, "rng": capture_rng()}
 
 
 def _samplers(loader: object) -> list[Any]:
@@ -74,6 +98,17 @@ def num_batches(loader: Iterable[Any]) -> int | None:
         return None
 
 
+def num_samples(batch: Any) -> int:
+    """How many samples a batch has: the length of the first tensor in it."""
+    if isinstance(batch, torch.Tensor):
+        return batch.shape[0] if batch.ndim else 1
+    if isinstance(batch, Mapping):
+        return next((num_samples(value) for value in batch.values()), 0)
+    if isinstance(batch, list | tuple):
+        return num_samples(batch[0]) if batch else 0
+    return 1
+
+
 def move(batch: Any, device: torch.device) -> Any:
     """A batch with its tensors on `device`, whatever it is nested in; waits for nothing."""
     if isinstance(batch, torch.Tensor):
@@ -85,4 +120,6 @@ def move(batch: Any, device: torch.device) -> Any:
         return type(batch)(*(move(value, device) for value in batch))
     if isinstance(batch, list | tuple):
         return type(batch)(move(value, device) for value in batch)
-    return batch
+    # What a tokenizer returns, and other containers that know how to move.
+    to = getattr(batch, "to", None)
+    return to(device) if callable(to) else batch

@@ -13,16 +13,19 @@ from torch import nn
 from ..bus import RunLink
 from ..schemas import TrainingArguments
 from ..schemas.errors import ArgumentError
-from .data_order import move, num_batches
+from .data_order import move, num_batches, num_samples
 from .environment import device_of
 from .rng import preserved_rng
-from .rounds import Rounds
+from .rounds import Rounds, Unavailable
 
 Evaluate = Callable[[], Mapping[str, Any]]
 
 
-class EvaluationAbandoned(Exception):
-    """A stop was voted for while an evaluation ran; it leaves `evaluate()` and nothing else."""
+class EvaluationAbandoned(BaseException):
+    """A stop was voted for while an evaluation ran; it leaves `evaluate()` and nothing else.
+
+    No `Exception`, so that a loop which goes on after the error of one batch lets it pass.
+    """
 
 
 class Evaluating:
@@ -43,38 +46,58 @@ class Evaluating:
         self._evaluate = evaluate
         self._rounds = rounds
         self._log = log
+        self._rng = preserved_rng()
         self._running = False
+        self._abandoned = False
+        self._num_batches = 0
+        self._num_samples = 0
+        self.loader: Any = None
+        """What the last evaluation went through."""
 
     @property
     def possible(self) -> bool:
         """Whether the loop gave the means to evaluate."""
         return self._evaluate is not None
 
-    def run(self, *, by_vote: bool) -> tuple[dict[str, Any], bool] | None:
+    def run(self, *, may_be_best: bool = True) -> tuple[dict[str, Any], bool]:
         """Evaluates, logs and notes the best; metrics and whether they are the best so far.
 
-        None when a stop abandoned it. One that a vote asked for leaves the random number
-        generators as they were, so that the weights do not depend on who votes.
+        The generators go on afterwards as if nothing had been drawn, so that the weights depend
+        neither on who votes nor on how often is evaluated.
+
+        Raises:
+            Unavailable: a stop that was voted for abandoned it.
+            ArgumentError: it gave no metrics, or not the one for the best model.
         """
-        assert self._evaluate is not None
-        guard = preserved_rng() if by_vote else contextlib.nullcontext()
-        self._link.pulse.busy = "evaluating"
-        self._running = True
         started = time.perf_counter()
-        try:
-            with guard, self._modes_kept():
-                metrics = prefixed(self._evaluate())
-        except EvaluationAbandoned:
-            return None
-        finally:
-            self._running = False
-            self._link.pulse.busy = ""
-            self._link.pulse.beat_s = self._link.bus.clock.monotonic()
-        metrics.setdefault("eval_runtime", time.perf_counter() - started)
+        values = self._call()
+        if self._abandoned:
+            raise Unavailable("abandoned: a stop was voted for")
+        metrics = prefixed(values)
+        seconds = time.perf_counter() - started
+        metrics.setdefault("eval_runtime", seconds)
+        if self._num_batches:
+            metrics.setdefault("eval_samples_per_second", self._num_samples / seconds)
+            metrics.setdefault("eval_steps_per_second", self._num_batches / seconds)
         metrics["epoch"] = self._link.state.epoch
         self._log(metrics)
         self._link.emit("evaluate", {"metrics": metrics})
-        return metrics, self._note_best(metrics)
+        return metrics, may_be_best and self._note_best(metrics)
+
+    def _call(self) -> Mapping[str, Any]:
+        assert self._evaluate is not None
+        pulse = self._link.pulse
+        self._num_batches = self._num_samples = 0
+        self._running, self._abandoned = True, False
+        pulse.busy = "evaluating"
+        try:
+            with self._rng, self._modes_kept():
+                return self._evaluate()
+        except EvaluationAbandoned:
+            return {}
+        finally:
+            self._running = False
+            pulse.busy, pulse.beat_s = "", self._link.bus.clock.monotonic()
 
     @contextlib.contextmanager
     def _modes_kept(self) -> Iterator[None]:
@@ -90,61 +113,65 @@ class Evaluating:
 
         Within `evaluate()`, a stop that is voted for ends the evaluation before the next batch.
         """
+        self.loader = loader
         device = device_of(self._model)
         total = num_batches(loader)
         emitter = self._link.emitters["prediction_step"]
         for done, batch in enumerate(loader, start=1):
             if self._running and self._rounds.wants_stop():
+                self._abandoned = True
                 raise EvaluationAbandoned
+            self._num_batches += 1
+            self._num_samples += num_samples(batch)
             yield move(batch, device)
             if emitter.active:
                 self._link.fire(emitter, {"batch": done, "num_batches": total})
-
-    def check_metric(self, metrics: Mapping[str, Any]) -> str:
-        """The name of the metric for the best model.
-
-        Raises:
-            ArgumentError: the evaluation did not return it.
-        """
-        name = self._args.metric_for_best_model or "loss"
-        name = name if name.startswith("eval_") else f"eval_{name}"
-        if name not in metrics:
-            raise ArgumentError(
-                f"metric_for_best_model is {name!r}, and evaluate() returned {', '.join(metrics)}: "
-                "name one of these, or return it."
-            )
-        return name
 
     def _note_best(self, metrics: Mapping[str, Any]) -> bool:
         if self._args.metric_for_best_model is None:
             return False
         state = self._link.state
-        value = float(metrics[self.check_metric(metrics)])
+        value = self._value_to_compare(metrics)
         greater = bool(self._args.greater_is_better)
         best = state.best_metric
-        if best is not None and not (value > best if greater else value < best):
-            return False
-        if value != value:
+        if value != value or (
+            best is not None and not (value > best if greater else value < best)
+        ):
             return False
         state.best_metric = value
         state.best_global_step = state.global_step
         return True
 
+    def _value_to_compare(self, metrics: Mapping[str, Any]) -> float:
+        name = f"eval_{str(self._args.metric_for_best_model).removeprefix('eval_')}"
+        if name not in metrics:
+            raise ArgumentError(
+                f"metric_for_best_model is {name!r}, and evaluate() returned {', '.join(metrics)}: "
+                "name one of these, or return it."
+            )
+        value = metrics[name]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ArgumentError(f"metric_for_best_model {name!r} is {value!r}: return a number.")
+        return float(value)
 
-def prefixed(metrics: Mapping[str, Any]) -> dict[str, Any]:
+
+def prefixed(metrics: object) -> dict[str, Any]:
     """Metrics as numbers, each name with `eval_` before it."""
     if not isinstance(metrics, Mapping):
         raise ArgumentError(f"evaluate() returned {metrics!r}: return a dict of metrics by name.")
     return {
-        name if name.startswith("eval_") else f"eval_{name}": _plain(value)
+        name if name.startswith("eval_") else f"eval_{name}": _plain(name, value)
         for name, value in metrics.items()
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.item()
+        value = value.detach()
     item = getattr(value, "item", None)
-    return item() if callable(item) else value
-
-
+    try:
+        return item() if callable(item) else value
+    except (RuntimeError, ValueError) as error:
+        raise ArgumentError(
+            f"evaluate() returned {name!r} with more than one value ({error}): return a number."
+        ) from error

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..bus import RunLink
 from ..bus.control_channel import Cast, Outcome
-from ..schemas import Action
+from ..schemas import Action, Vote
+from .signals import StopSignals
 
 ACTED_ON: tuple[Action, ...] = ("log", "evaluate", "save")
+LEAVES: Mapping[Action, str] = {"stop_epoch": "leaves the epoch", "stop": "leaves the loop"}
 
 
 class Unavailable(Exception):
@@ -21,20 +23,21 @@ class Stop(NamedTuple):
 
     reason: str
     voters: str
-    scheduled: bool
+    scheduled: bool = False
 
 
 Act = Callable[[Outcome], str]
-"""Does what was carried and says what it did."""
+"""Does what was carried and says what it did; raises Unavailable where it cannot."""
 
 
 class Rounds:
     """Counts the votes of a run at its merge points."""
 
-    def __init__(self, link: RunLink, actions: dict[Action, Act]) -> None:
+    def __init__(self, link: RunLink, signals: StopSignals | None = None) -> None:
         self._link = link
-        self._actions = actions
+        self._signals = signals
         self._in_round = False
+        self.actions: Mapping[Action, Act] = {}
         self.stop: Stop | None = None
         self.stop_epoch: Stop | None = None
 
@@ -44,25 +47,56 @@ class Rounds:
         A vote for an action that has been acted on in this round waits for the next one, so that
         a callback that asks for a log at each log does not go on for ever.
         """
-        link = self._link
-        link.collect_gate_votes()
-        if not link.votes.has_votes or self._in_round:
+        self._collect()
+        if not self._link.votes.has_votes or self._in_round:
             return
         self._in_round = True
         try:
-            self._hold(point, stops)
+            acted: set[Action] = set()
+            while (outcome := self._next(acted)) is not None:
+                acted.add(outcome.action)
+                self._carry_out(outcome, point)
+                point = outcome.action
+                self._collect()
+            if stops:
+                self._decide_stops(point)
         finally:
             self._in_round = False
 
-    def _hold(self, point: str, stops: bool) -> None:
-        acted: set[Action] = set()
-        while (outcome := self._next(acted)) is not None:
-            acted.add(outcome.action)
-            self._carry_out(outcome, point)
-            point = outcome.action if outcome.action != "evaluate" else "evaluate"
-            self._link.collect_gate_votes()
-        if stops:
-            self._decide_stops(point)
+    def schedule(self, action: Action) -> None:
+        """Asks for an action in the name of the arguments: it makes no verdict of its own."""
+        vote = Vote(action, voter="the arguments", step=self._link.state.global_step)
+        self._link.votes.post(vote, scheduled=True)
+
+    def wants_stop(self) -> bool:
+        """Whether a stop would be carried now; spends no vote."""
+        self._collect()
+        return self._wants("stop")
+
+    def leaves_epoch(self) -> bool:
+        """Whether the epoch would be left now; spends no vote."""
+        return self.stop_epoch is not None or self._wants("stop_epoch")
+
+    def close(self, left: list[Cast]) -> None:
+        """Puts on record the votes that came too late for anything."""
+        for cast in left:
+            detail = "the run ended before it could act"
+            self._emit(cast.vote.action, "late", (cast,), "train_end", detail)
+
+    def _collect(self) -> None:
+        if self._signals is not None and self._signals.unheard:
+            self._hear(self._signals.unheard.pop())
+        self._link.collect_gate_votes()
+
+    def _hear(self, name: str) -> None:
+        """A signal's votes, cast here: its handler may have interrupted the counting of votes."""
+        reason = f"{name} was received"
+        self._link.votes.post(Vote("save", voter=name, reason=reason))
+        self._link.votes.post(Vote("stop", voter=name, reason=reason, critical=True))
+
+    def _wants(self, action: Action) -> bool:
+        votes = self._link.votes
+        return votes.has_votes and votes.wants(action, self._link.state.global_step)
 
     def _next(self, acted: set[Action]) -> Outcome | None:
         step = self._link.state.global_step
@@ -73,69 +107,40 @@ class Rounds:
                     return outcome
         return None
 
-    def _decide_stops(self, point: str) -> None:
-        step = self._link.state.global_step
-        for action in ("stop_epoch", "stop"):
-            outcome = self._link.votes.decide(action, step)
-            if outcome is None:
-                continue
-            if outcome.decision.carried:
-                stop = Stop(
-                    "; ".join(vote.reason for vote in outcome.decision.votes if vote.reason),
-                    ", ".join(vote.voter for vote in outcome.decision.votes),
-                    outcome.scheduled,
-                )
-                if action == "stop":
-                    self.stop = stop
-                else:
-                    self.stop_epoch = stop
-            self._record(outcome, point, "leaves the loop" if action == "stop" else "leaves the epoch")
-
     def _carry_out(self, outcome: Outcome, point: str) -> None:
         if not outcome.decision.carried:
-            self._record(outcome, point, "")
+            self._record(outcome, "vetoed", point, _reasons(outcome.decision.vetoes))
             return
-        act = self._actions.get(outcome.action)
         try:
-            if act is None:
-                raise Unavailable(f"this run has no means to {outcome.action}")
-            detail = act(outcome)
+            detail = self.actions[outcome.action](outcome)
         except Unavailable as why:
-            self._record(outcome, point, str(why), refused=True)
+            self._record(outcome, "refused", point, str(why))
         else:
-            self._record(outcome, point, detail)
+            self._record(outcome, "acted", point, detail)
 
-    def wants_stop(self) -> bool:
-        """Whether a stop would be carried now; spends no vote."""
-        self._link.collect_gate_votes()
-        return self._link.votes.has_votes and self._link.votes.wants(
-            "stop", self._link.state.global_step
-        )
+    def _decide_stops(self, point: str) -> None:
+        for action, detail in LEAVES.items():
+            outcome = self._link.votes.decide(action, self._link.state.global_step)
+            if outcome is None:
+                continue
+            if not outcome.decision.carried:
+                self._record(outcome, "vetoed", point, _reasons(outcome.decision.vetoes))
+                continue
+            votes = outcome.decision.votes
+            voters = ", ".join(vote.voter for vote in votes)
+            stop = Stop(_reasons(votes), voters, outcome.scheduled)
+            if action == "stop":
+                self.stop = stop
+            else:
+                self.stop_epoch = stop
+            self._record(outcome, "acted", point, detail)
 
-    def close(self, left: list[Cast]) -> None:
-        """Puts on record the votes that came too late for anything."""
-        for cast in left:
-            self._emit(
-                cast.vote.action, "late", (cast,), (), "train_end", "the run ended before it could act"
-            )
-
-    def _record(self, outcome: Outcome, point: str, detail: str, *, refused: bool = False) -> None:
-        if outcome.scheduled:
-            return
-        decision = outcome.decision
-        result = "refused" if refused else "acted" if decision.carried else "vetoed"
-        if result == "vetoed":
-            detail = "; ".join(vote.reason for vote in decision.vetoes if vote.reason)
-        self._emit(outcome.action, result, outcome.casts, decision.vetoes, point, detail)
+    def _record(self, outcome: Outcome, result: str, point: str, detail: str) -> None:
+        if not outcome.scheduled:
+            self._emit(outcome.action, result, outcome.casts, point, detail)
 
     def _emit(
-        self,
-        action: Action,
-        result: str,
-        casts: tuple[Cast, ...],
-        vetoes: tuple[object, ...],
-        point: str,
-        detail: str,
+        self, action: Action, result: str, casts: tuple[Cast, ...], point: str, detail: str
     ) -> None:
         votes = tuple(cast.vote for cast in casts if not cast.vote.against)
         seen = [vote.step for vote in votes if vote.step is not None]
@@ -143,7 +148,7 @@ class Rounds:
             "action": action,
             "outcome": result,
             "votes": votes,
-            "vetoes": vetoes,
+            "vetoes": tuple(cast.vote for cast in casts if cast.vote.against),
             "point": point,
             "seen_at": max(seen, default=None),
             "acted_at": self._link.state.global_step,
@@ -154,6 +159,10 @@ class Rounds:
         if emitter.active:
             self._link.fire(emitter, values, note=settles)
         if settles and not emitter.wanted:
-            verdict = {name: values[name] for name in ("action", "outcome", "point", "acted_at", "detail")}
+            verdict = {k: values[k] for k in ("action", "outcome", "point", "acted_at", "detail")}
             for settle in settles:
                 settle(verdict)
+
+
+def _reasons(votes: tuple[Vote, ...]) -> str:
+    return "; ".join(vote.reason for vote in votes if vote.reason)

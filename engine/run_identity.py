@@ -29,7 +29,7 @@ def identify(output_dir: Path, checkpoint: str | None) -> RunIdentity:
     resumed = _parse(checkpoint)
     if resumed is None:
         return RunIdentity(uuid.uuid4().hex[:12], 1)
-    last = _parse(_read(output_dir / FILE))
+    last = read(output_dir)
     attempts = [resumed.attempt]
     if last is not None and last.run_id == resumed.run_id:
         attempts.append(last.attempt)
@@ -43,11 +43,12 @@ def record(output_dir: Path, identity: RunIdentity) -> None:
     os.replace(aside, output_dir / FILE)
 
 
-def _read(path: Path) -> str:
+def read(folder: Path) -> RunIdentity | None:
+    """The run that was last at work in a folder, or that wrote a checkpoint; None if unknown."""
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""
+        return _parse((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _parse(text: str) -> RunIdentity | None:

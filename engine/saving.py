@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
@@ -13,10 +13,10 @@ from ..bus import Lease
 from ..bus.diagnostics import get_logger
 from ..schemas import TrainerState, TrainingArguments
 from ..schemas.errors import CheckpointError
+from . import run_identity
 from .checkpoint import (
     Checkpoint,
     checkpoint_folder,
-    get_last_checkpoint,
     list_checkpoints,
     read_checkpoint,
     rotate,
@@ -27,17 +27,7 @@ log = get_logger()
 
 STATE = "trainer_state.json"
 ARGUMENTS = "training_args.json"
-RUN = "run.json"
-
-
-class Stateful(Protocol):
-    """Anything that a checkpoint can keep."""
-
-    def state_dict(self) -> Any:
-        """Its state, in tensors and plain values."""
-
-    def load_state_dict(self, state: Any, /) -> Any:
-        """Takes back what `state_dict` gave."""
+RUN = run_identity.FILE
 
 
 class Saving:
@@ -58,10 +48,11 @@ class Saving:
     ) -> None:
         self._args = args
         self._state = state
-        self._model = model
         self._parts = parts
         self._run_document = run_document
         self._leases: dict[Path, Lease] = {}
+        self._newest: Path | None = None
+        self.model = model
         self.last_save_s = 0.0
 
     @property
@@ -69,56 +60,63 @@ class Saving:
         """Where the checkpoint of the present step goes."""
         return checkpoint_folder(self._args.output_dir, self._state.global_step)
 
-    def lease_of(self, folder: Path) -> Lease:
-        """The lease of a checkpoint folder."""
-        return self._leases.setdefault(folder, Lease())
-
-    def write(self) -> dict[str, Any]:
-        """Writes the checkpoint of the present step; the fields of its `Save` event.
+    def write(self) -> tuple[dict[str, Any], Lease]:
+        """Writes the checkpoint of the present step; the fields of its `Save` event, its lease.
 
         Raises:
             CheckpointError: it cannot be written; earlier ones are untouched.
         """
         started = time.perf_counter()
-        folder = self.folder
-        if folder.exists() and self.lease_of(folder).holders:
-            holders = ", ".join(self.lease_of(folder).holders)
-            log.warning(f"{folder.name} is being read by {holders} and was not written again")
+        folder, state = self.folder, self._state
+        lease = self._leases.setdefault(folder, Lease())
+        if state.best_global_step == state.global_step:
+            state.best_model_checkpoint = str(folder)
+        readers = lease.holders if folder == self._newest else ()
+        if readers:
+            log.warning(
+                f"{folder.name} is being read by {', '.join(readers)} and was not written again"
+            )
         else:
-            self._write(folder)
+            self._write()
         self.last_save_s = time.perf_counter() - started
-        return {
+        values = {
             "path": str(folder),
             "num_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
             "save_s": self.last_save_s,
-            "best": self._state.best_model_checkpoint == str(folder),
+            "best": state.best_model_checkpoint == str(folder),
         }
+        return values, lease
 
-    def _write(self, folder: Path) -> None:
-        state = self._state
-        if state.best_global_step == state.global_step:
-            state.best_model_checkpoint = str(folder)
+    def _write(self) -> None:
         documents = {
-            STATE: state.to_json(),
+            STATE: self._state.to_json(),
             ARGUMENTS: self._args.to_json_string() + "\n",
             RUN: self._run_document(),
         }
         only_model = self._args.save_only_model
-        write_checkpoint(
+        self._newest = write_checkpoint(
             self._args.output_dir,
-            state.global_step,
-            states={} if only_model else {"model": self._model.state_dict(), **self._parts()},
-            model=self._model,
+            self._state.global_step,
+            states={} if only_model else {"model": self.model.state_dict(), **self._parts()},
+            model=self.model,
             documents=documents,
         )
 
+    def note_best(self) -> None:
+        """Notes that the present step is the best one; where it has been saved, that is the best."""
+        if self._newest == self.folder:
+            self._state.best_model_checkpoint = str(self.folder)
+
     def rotate(self) -> None:
-        """Deletes old checkpoints by `save_total_limit`; those still read wait for later."""
+        """Deletes old checkpoints by `save_total_limit`; those still read wait for later.
+
+        The best one and the one written last stay, though others there may have higher steps.
+        """
         best = self._state.best_model_checkpoint
         done = rotate(
             self._args.output_dir,
             self._args.save_total_limit,
-            protected=[best] if best else [],
+            protected=[kept for kept in (best, self._newest) if kept is not None],
             leased=lambda folder: bool(self._leases.get(folder) and self._leases[folder].holders),
         )
         for folder in done.deleted:
@@ -134,54 +132,58 @@ class Saving:
         """
         if not wanted:
             return None
-        if wanted is True:
-            found = get_last_checkpoint(self._args.output_dir)
-            if found is None:
-                raise CheckpointError(
-                    f"resume_from_checkpoint=True, and {self._args.output_dir!r} holds no whole "
-                    "checkpoint: name one, or start without it."
-                )
-            return self._read(found)
-        return self._read(str(wanted))
-
-    def _read(self, folder: str) -> Checkpoint:
-        checkpoint = read_checkpoint(folder)
-        if "optimizer" not in checkpoint.states and "run" not in checkpoint.states:
+        checkpoint = read_checkpoint(self._last() if wanted is True else wanted)
+        if "run" not in checkpoint.states:
             raise CheckpointError(
-                f"{folder} holds weights alone (save_only_model): it cannot be resumed. Load its "
-                "weights and start a new run."
+                f"{checkpoint.folder} holds weights alone (save_only_model): it cannot be resumed. "
+                "Load its weights and start a new run."
             )
         return checkpoint
 
-    def load_best(self) -> str | None:
-        """Puts the weights of the best checkpoint into the model; its folder, or None."""
+    def _last(self) -> Path:
+        """The last checkpoint of the run that was last at work in the output folder."""
+        found = self.checkpoints()
+        if not found:
+            raise CheckpointError(
+                f"resume_from_checkpoint=True, and {self._args.output_dir!r} holds no whole "
+                "checkpoint: name one, or start without it."
+            )
+        last_run = run_identity.read(Path(self._args.output_dir))
+        if last_run is None:
+            return found[-1]
+        own = [folder for folder in found if _run_of(folder) in (None, last_run.run_id)]
+        if not own:
+            raise CheckpointError(
+                f"resume_from_checkpoint=True, and the last run in {self._args.output_dir!r} has no "
+                f"checkpoint; {found[-1].name} is of an earlier run. Name it to continue that run, or "
+                "start without it."
+            )
+        return own[-1]
+
+    def load_best(self) -> None:
+        """Puts the weights of the best checkpoint into the model.
+
+        Raises:
+            CheckpointError: that checkpoint is damaged.
+        """
         best = self._state.best_model_checkpoint
         if best is None:
             log.warning("load_best_model_at_end: no checkpoint of the best step was written")
-            return None
-        read_checkpoint(best).load_weights(self._model)
-        return best
+            return
+        read_checkpoint(best).load_weights(self.model)
 
     def checkpoints(self) -> list[Path]:
         """The whole checkpoints in the output folder, oldest first."""
         return list_checkpoints(self._args.output_dir)
 
+    @staticmethod
+    def run_document_of(checkpoint: Checkpoint | None) -> str | None:
+        """The text of a checkpoint's `run.json`; None where there is none."""
+        if checkpoint is None or RUN not in checkpoint.documents:
+            return None
+        return checkpoint.document(RUN)
 
-def load_part(name: str, target: Stateful, saved: Mapping[str, Any], source: Path) -> None:
-    """Gives one part of a checkpoint back to its owner.
 
-    Raises:
-        CheckpointError: the checkpoint has no such part, or the owner does not take it.
-    """
-    if name not in saved:
-        raise CheckpointError(
-            f"{source} holds no state of {name!r}: it is of a run without one. Attach what the "
-            "checkpoint holds, or start a new run."
-        )
-    try:
-        target.load_state_dict(saved[name])
-    except Exception as error:
-        raise CheckpointError(
-            f"The state of {name!r} in {source} does not fit {type(target).__name__}: {error}. This is "
-            "a checkpoint of another model or optimizer."
-        ) from error
+def _run_of(checkpoint: Path) -> str | None:
+    identity = run_identity.read(checkpoint)
+    return identity.run_id if identity is not None else None

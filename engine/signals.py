@@ -1,16 +1,12 @@
-"""Ctrl-C and SIGTERM as votes: save, stop, then end as the signal asked for."""
+"""Ctrl-C and SIGTERM: save, stop, then end as the signal asked for."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
-
-from ..bus.diagnostics import get_logger
-
-log = get_logger()
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,22 +14,24 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """For the length of a with block, the first signal asks for a stop, the second interrupts.
 
-    Handlers are installed on the main thread only, call what was installed before where that was a
-    function of the program's own, and are put back at the end.
-
-    Args:
-        on_signal: called with the signal's name, from within the handler.
+    Handlers are installed on the main thread only, not over a signal that is ignored, call what
+    was installed before where that was a function of the program's own, and are put back at the
+    end. A handler only notes the signal: it may have interrupted anything, and takes no lock.
     """
 
-    def __init__(self, on_signal: Callable[[str], None]) -> None:
-        self._on_signal = on_signal
-        self._former: dict[signal.Signals, Any] = {}
+    def __init__(self) -> None:
+        self._former: dict[int, Any] = {}
+        self._received_s = 0.0
         self.received: signal.Signals | None = None
+        self.unheard: list[str] = []
+        """Names of signals that the run has still to obey."""
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in HANDLED:
-                self._former[number] = signal.signal(number, self._handle)
+                # None: a handler that was not installed from Python cannot be put back.
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                    self._former[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -46,13 +44,21 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None
-        self.received = signal.Signals(number)
-        if again and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._on_signal(self.received.name)
-        former = self._former.get(self.received)
+        if not again:
+            self._received_s = time.monotonic()
+            self.received = signal.Signals(number)
+            self.unheard.append(self.received.name)
+        former = self._former.get(number)
         if callable(former) and former is not signal.default_int_handler:
             former(number, frame)
+        if again and number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    def left_s(self, budget_s: float) -> float | None:
+        """What is left of the time that a signal gives, s; None while there was none."""
+        if self.received is None:
+            return None
+        return max(0.0, budget_s - (time.monotonic() - self._received_s))
 
     def finish(self) -> None:
         """Ends the program as the signal asked for, once all is saved; nothing without a signal.

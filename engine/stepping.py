@@ -12,7 +12,10 @@ import torch
 from ..bus import RunLink
 from ..schemas import TrainingArguments
 from ..schemas.errors import ArgumentError, DataError, StepbusError
-from .data_order import DataOrder, move, num_batches
+from .data_order import DataOrder, move, num_batches, num_samples
+from .parts import Resumed
+from .position import Position
+from .rng import restore_rng
 from .rounds import Rounds
 
 
@@ -49,25 +52,6 @@ def plan(args: TrainingArguments, loader: Iterable[Any]) -> Plan:
     return Plan(math.ceil(args.num_train_epochs * per_epoch), args.num_train_epochs, per_epoch)
 
 
-class Position:
-    """Where in the data a run is; part of every checkpoint."""
-
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.step_in_epoch = 0
-        self.micro_batches = 0
-        self.epoch_ended = False
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position for a checkpoint."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
-        for name in vars(self):
-            setattr(self, name, state[name])
-
-
 class Stepping:
     """Yields micro-batches and keeps count; one for each run."""
 
@@ -76,22 +60,23 @@ class Stepping:
         args: TrainingArguments,
         link: RunLink,
         rounds: Rounds,
-        device: Callable[[], torch.device],
+        position: Position,
+        on_step_begin: Callable[[], None],
     ) -> None:
         self._args = args
         self._link = link
         self._rounds = rounds
-        self._device = device
-        self.position = Position()
-        self.order: DataOrder | None = None
+        self._position = position
+        self._on_step_begin = on_step_begin
+        self._begin = link.emitters["step_begin"]
+        self._substep = link.emitters["substep_end"]
+        self._ended = True
+        self._exhausted = False
         self.plan = Plan(0, 0.0, 0)
         self.num_samples = 0
         self.group_size = 1
         self.micro = 0
         self.data_wait_s = 0.0
-        self.on_step_begin: Callable[[], None] = lambda: None
-        self._ended = True
-        self._emitters = link.emitters
 
     @property
     def accumulating(self) -> bool:
@@ -106,50 +91,63 @@ class Stepping:
         """
         if self._ended:
             raise StepbusError("end_step() was called twice for one step, or outside of run.steps().")
-        if self.accumulating:
+        if self.micro < self.group_size - 1:
             raise StepbusError(
                 f"end_step() was called after micro-batch {self.micro + 1} of {self.group_size}: skip "
                 "the optimizer while accumulating (`if run.accumulating: continue`)."
             )
         self._ended = True
-        position, state = self.position, self._link.state
+        position, state = self._position, self._link.state
         position.step_in_epoch += 1
         position.micro_batches += self.group_size
         state.global_step += 1
-        per_epoch = self.plan.steps_per_epoch or self.plan.max_steps
-        state.epoch = position.epoch + position.step_in_epoch / per_epoch
+        state.epoch = self._epochs_done()
 
-    def batches(self, loader: Iterable[Any], order: DataOrder, restore_rng: Callable[[], None]) -> Iterator[Any]:
+    def batches(
+        self,
+        loader: Iterable[Any],
+        device: torch.device,
+        order: DataOrder,
+        resumed: Resumed | None,
+    ) -> Iterator[Any]:
         """Micro-batches of all epochs, on the model's device, until the run is done or stopped."""
-        position, state = self.position, self._link.state
-        skip, resumed = position.micro_batches, position.micro_batches > 0 or state.global_step > 0
+        position, state, rounds = self._position, self._link.state, self._rounds
         if position.epoch_ended:
-            position.epoch, position.step_in_epoch, position.micro_batches = position.epoch + 1, 0, 0
-            position.epoch_ended, skip = False, 0
-        while state.global_step < self.plan.max_steps or skip:
-            iterator = order.begin_epoch(position.epoch)
-            state.epoch = position.epoch + position.step_in_epoch / (
-                self.plan.steps_per_epoch or self.plan.max_steps
-            )
+            position.begin_next_epoch()
+        while rounds.stop is None and (state.global_step < self.plan.max_steps or position.micro_batches):
+            state.epoch = self._epochs_done()
             self._link.emit("epoch_begin")
-            if skip and not self._args.ignore_data_skip:
-                self._skip(iterator, skip)
-            skip = 0
-            if resumed:
-                restore_rng()
-                resumed = False
-            yield from self._epoch(iterator)
+            iterator = self._begin_epoch(order, resumed)
+            resumed = None
+            self._exhausted = position.left_early
+            if not position.left_early:
+                yield from self._epoch(iterator, device)
+            # Workers of this epoch end before those of the next one start.
+            del iterator
+            position.epoch_ended = self._is_epoch_over()
+            if position.epoch_ended:
+                order.end_epoch()
             self._link.emit("epoch_end")
-            position.epoch_ended = True
-            self._rounds.hold("epoch_end")
-            if self._rounds.stop is not None:
-                return
-            self._rounds.stop_epoch = None
-            position.epoch, position.step_in_epoch, position.micro_batches = position.epoch + 1, 0, 0
-            position.epoch_ended = False
+            rounds.hold("epoch_end")
+            if rounds.stop is None:
+                rounds.stop_epoch = None
+                position.begin_next_epoch()
+
+    def _begin_epoch(self, order: DataOrder, resumed: Resumed | None) -> Iterator[Any]:
+        epoch = self._position.epoch
+        if resumed is None:
+            return order.begin_epoch(epoch)
+        order.load_state_dict(resumed.order)
+        iterator = order.begin_epoch(epoch)
+        if not self._args.ignore_data_skip:
+            self._skip(iterator, self._position.micro_batches)
+        restore_rng(resumed.rng)
+        return iterator
 
     def _skip(self, iterator: Iterator[Any], count: int) -> None:
         """Draws the batches that were trained on before, so that what follows is the same."""
+        pulse = self._link.pulse
+        pulse.busy = "skipping data"
         for done in range(count):
             if next(iterator, _END) is _END:
                 raise DataError(
@@ -157,19 +155,22 @@ class Stepping:
                     f"now has {done}: resume with the data of the first attempt, or with "
                     "ignore_data_skip=True."
                 )
+        pulse.busy, pulse.beat_s = "", self._link.bus.clock.monotonic()
 
-    def _epoch(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        state = self._link.state
-        found = self.position.micro_batches > 0
+    def _epoch(self, iterator: Iterator[Any], device: torch.device) -> Iterator[Any]:
+        state, rounds = self._link.state, self._rounds
         while state.global_step < self.plan.max_steps:
             group = self._load(iterator)
             if not group:
-                if not found:
-                    raise DataError("The training data gave no batch in this epoch: it is exhausted.")
+                if not self._position.micro_batches:
+                    raise DataError(
+                        "The training data gave no batch in this epoch: it is empty, or can be gone "
+                        "through only once. Give a loader that starts anew each time, or more data."
+                    )
+                self._exhausted = True
                 return
-            found = True
-            yield from self._step(group)
-            if self._rounds.stop is not None or self._rounds.stop_epoch is not None:
+            yield from self._step(group, device)
+            if rounds.stop is not None or rounds.stop_epoch is not None:
                 return
 
     def _load(self, iterator: Iterator[Any]) -> list[Any]:
@@ -184,40 +185,34 @@ class Stepping:
         self.data_wait_s = time.perf_counter() - started
         return group
 
-    def _step(self, group: list[Any]) -> Iterator[Any]:
+    def _step(self, group: list[Any], device: torch.device) -> Iterator[Any]:
         self.group_size = len(group)
-        self.micro = 0
         self._ended = False
-        self.on_step_begin()
-        begin = self._emitters["step_begin"]
-        if begin.active:
-            self._link.fire(begin)
-        device = self._device()
+        self._on_step_begin()
+        if self._begin.active:
+            self._link.fire(self._begin)
         for index in range(len(group)):
             self.micro = index
             batch = move(group[index], device)
             group[index] = None
-            self.num_samples += _num_samples(batch)
+            self.num_samples += num_samples(batch)
             yield batch
-            if index < self.group_size - 1:
-                substep = self._emitters["substep_end"]
-                if substep.active:
-                    self._link.fire(substep)
+            if index < self.group_size - 1 and self._substep.active:
+                self._link.fire(self._substep)
         if not self._ended:
             raise StepbusError(
-                f"run.end_step() was not called after the last micro-batch of step {self._link.state.global_step + 1}: "
-                "call it once the optimizer has stepped."
+                "run.end_step() was not called after the last micro-batch of step "
+                f"{self._link.state.global_step + 1}: call it once the optimizer has stepped."
             )
+
+    def _is_epoch_over(self) -> bool:
+        """Whether the next epoch follows; False where a stop cut this one short."""
+        all_steps = 0 < self.plan.steps_per_epoch <= self._position.step_in_epoch
+        return self._exhausted or all_steps or self._rounds.stop_epoch is not None
+
+    def _epochs_done(self) -> float:
+        per_epoch = self.plan.steps_per_epoch or self.plan.max_steps
+        return self._position.epoch + self._position.step_in_epoch / per_epoch
 
 
 _END = object()
-
-
-def _num_samples(batch: Any) -> int:
-    if isinstance(batch, torch.Tensor):
-        return batch.shape[0] if batch.ndim else 1
-    if isinstance(batch, dict):
-        return next((_num_samples(value) for value in batch.values()), 0)
-    if isinstance(batch, list | tuple):
-        return _num_samples(batch[0]) if batch else 0
-    return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,3 +38,15 @@ class RunSummary:
     def undelivered(self) -> int:
         """Events that some subscriber should have had and did not get."""
         return sum(row.num_dropped for row in self.ledger)
+
+    def completed(
+        self,
+        *,
+        checkpoints: tuple[str, ...],
+        best_checkpoint: str | None,
+        ledger: tuple[LedgerRow, ...],
+    ) -> RunSummary:
+        """The summary with what is known once all has been delivered."""
+        return dataclasses.replace(
+            self, checkpoints=checkpoints, best_checkpoint=best_checkpoint, ledger=ledger
+        )

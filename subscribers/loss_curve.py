@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -141,13 +142,17 @@ def _lists(points: Points) -> tuple[list[int], list[float]]:
 
 
 def _running_mean(values: list[float]) -> list[float]:
-    """Each value's mean with those before it, older ones counting less; NaN is passed over."""
-    weight = 1.0 - 2.0 / (1.0 + max(5, len(values) // 40))
-    means: list[float] = []
-    total = count = 0.0
+    """Each value's mean with its neighbours on both sides; what is not finite is passed over."""
+    reach = max(3, len(values) // 60)
+    totals, counts = [0.0], [0]
     for value in values:
-        if value == value and abs(value) != float("inf"):
-            total = total * weight + value
-            count = count * weight + 1.0
-        means.append(total / count if count else float("nan"))
+        finite = math.isfinite(value)
+        totals.append(totals[-1] + (value if finite else 0.0))
+        counts.append(counts[-1] + finite)
+    means = []
+    for index in range(len(values)):
+        near = min(reach, index, len(values) - 1 - index)
+        start, end = index - near, index + near + 1
+        count = counts[end] - counts[start]
+        means.append((totals[end] - totals[start]) / count if count else math.nan)
     return means

@@ -6,6 +6,7 @@ The public names are those of `__all__`. Each is imported when it is first used,
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -156,11 +157,10 @@ if not TYPE_CHECKING:  # A checker must see the names above, and no others.
                 return "0+source"
         room = _ROOM_OF.get(name)
         if room is None:
-            from .schemas.errors import nearest
-
+            close = difflib.get_close_matches(name, _ROOM_OF, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
             raise AttributeError(
-                f"stepbus has no {name}: {nearest(name, _ROOM_OF)} Models, tokenizers and "
-                "collators stay in transformers."
+                f"stepbus has no {name}: {hint}Models, tokenizers and collators stay in transformers."
             )
         value = getattr(importlib.import_module(f".{room}", __name__), name)
         globals()[name] = value

@@ -44,7 +44,9 @@ def test_actions_come_at_multiples_of_their_intervals(step: int, expected: set[s
 
 @pytest.mark.parametrize("strategy", ["no", "epoch"])
 def test_other_strategies_ask_for_nothing_at_a_step(strategy: str) -> None:
-    strategies = dict.fromkeys(("logging_strategy", "eval_strategy", "save_strategy"), strategy)
+    strategies: dict[str, Any] = dict.fromkeys(
+        ("logging_strategy", "eval_strategy", "save_strategy"), strategy
+    )
     assert at_step(6, **strategies) == set()
     assert at_step(100, **strategies) == {STOP}
 
@@ -57,7 +59,7 @@ def test_the_first_step_is_logged_where_asked_even_with_logging_by_epoch() -> No
 
 @pytest.mark.parametrize(("step", "expected"), [(3, set()), (6, {EVALUATE}), (9, {EVALUATE})])
 def test_no_evaluation_before_the_delay(step: int, expected: set[str]) -> None:
-    assert at_step(step, eval_delay=4) & {EVALUATE} == expected
+    assert at_step(step, eval_delay=6) & {EVALUATE} == expected
 
 
 def test_intervals_are_those_of_the_state_not_of_the_arguments() -> None:
@@ -114,7 +116,5 @@ def test_an_epochs_end_logs_evaluates_and_saves_by_epoch(
 def test_it_withdraws_nothing_that_others_asked_for() -> None:
     control = TrainerControl(should_log=True, should_save=True)
     arguments = TrainingArguments("out", logging_strategy="no", save_strategy="no")
-    DefaultFlowCallback().on_step_end(
-        arguments, TrainerState(global_step=1, max_steps=9), control
-    )
+    DefaultFlowCallback().on_step_end(arguments, TrainerState(global_step=1, max_steps=9), control)
     assert asked(control) == {LOG, SAVE}

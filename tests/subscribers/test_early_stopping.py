@@ -73,7 +73,9 @@ def test_failures_in_a_row_stop_the_run(
 
 def test_greater_is_better_turns_the_comparison_around() -> None:
     callback = EarlyStoppingCallback(1)
-    assert Evaluations(callback, metric_for_best_model="eval_accuracy").stop_at([0.1, 0.2, 0.2]) == 3
+    assert (
+        Evaluations(callback, metric_for_best_model="eval_accuracy").stop_at([0.1, 0.2, 0.2]) == 3
+    )
 
 
 def test_gains_below_the_threshold_add_up() -> None:
@@ -129,10 +131,8 @@ def test_an_absent_metric_is_said_once_and_checks_nothing(
         for _ in range(3):
             run.callback.on_evaluate(run.args, run.state, run.control, metrics={"eval_f1": 1.0})
     assert not run.control.should_training_stop
-    assert [record.message for record in caplog.records] == [
-        "stepbus: EarlyStoppingCallback watches eval_loss, which an evaluation did not give: "
-        "nothing was checked."
-    ]
+    (record,) = caplog.records
+    assert "watches eval_loss, which an evaluation did not give" in record.message
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,7 @@ def test_a_new_run_keeps_the_former_file_aside(
     assert [e.logs["loss"] for e in events(tmp_path / "history.previous.jsonl")] == [1.0]
 
 
-def test_a_row_cut_off_by_a_crash_is_left_out(
-    live_run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_row_cut_off_by_a_crash_is_left_out(live_run: Callable[..., Any], tmp_path: Path) -> None:
     run = live_run(CSVHistory(), JSONLHistory(), run_id="r")
     run.emit("train_begin", output_dir=str(tmp_path))
     run.log(10, loss=1.0)
@@ -113,9 +111,7 @@ def test_a_row_cut_off_by_a_crash_is_left_out(
     assert [event.step for event in events(tmp_path / "history.jsonl")] == [10, 12]
 
 
-def test_json_lines_are_the_events_themselves(
-    live_run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_json_lines_are_the_events_themselves(live_run: Callable[..., Any], tmp_path: Path) -> None:
     seen: list[Log] = []
     run = live_run(JSONLHistory(tmp_path / "deep" / "rows.jsonl"))
     run.bus.subscribe("log")(seen.append)

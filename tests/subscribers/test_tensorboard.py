@@ -32,9 +32,7 @@ def text(folder: Path | None, tag: str) -> list[str]:
     return [event.tensor_proto.string_val[0].decode() for event in events]
 
 
-def test_numbers_become_scalars_at_their_step(
-    live_run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_numbers_become_scalars_at_their_step(live_run: Callable[..., Any], tmp_path: Path) -> None:
     board = TensorBoardCallback()
     run = live_run(board)
     run.emit("train_begin", output_dir=str(tmp_path), max_steps=20)
@@ -92,7 +90,6 @@ def test_wall_time_is_that_of_the_event(
     run.log(1, loss=1.0)
     clock.now += 3600
     run.finish()
-    # Wall time is anchored once per batch of the pump, so later turns of the clock may move it.
     assert read(tmp_path).Scalars("train/loss")[0].wall_time == pytest.approx(expected, abs=1e-3)
 
 

@@ -1,0 +1,235 @@
+"""The life of a bus: started, flushed, stopped, closed; by itself or in a with block."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.to_thread
+
+from ..schemas import Event
+from ..schemas.errors import ArgumentError, BusClosedError, StepbusError
+from . import fork
+from .checks import check_seconds
+from .clock import Clock
+from .control_channel import ControlChannel
+from .feedback import Feedback
+from .outgoing import Target
+from .pump import Pump
+from .roster import Roster
+from .worker import Worker
+from .workforce import Workforce
+
+AFTER_ERROR_S = 10.0
+"""How long a bus whose with block is left by an exception waits for its subscribers at most, s."""
+ROUNDS = 3
+"""How often a closing bus looks whether handlers have published more while it drained."""
+
+
+class BusLifetime:
+    """The part of the bus that runs its threads: the pump and the workers."""
+
+    def __init__(
+        self,
+        channel: ControlChannel,
+        backend: str,
+        drain_timeout: float,
+        setup_timeout: float,
+    ) -> None:
+        check_seconds("drain_timeout", drain_timeout)
+        check_seconds("setup_timeout", setup_timeout)
+        _check_backend(backend)
+        self.clock: Clock = channel.clock
+        self.channel = channel
+        self.drain_timeout = drain_timeout
+        self.setup_timeout = setup_timeout
+        self._queue: deque[Any] = deque()
+        self.append: Callable[[Any], None] = self._queue.append
+        self._roster = Roster()
+        self.feedback = Feedback(self._roster, channel, self.append)
+        self._pump: Pump | None = None
+        self._workforce = Workforce(self.feedback, backend)
+        self._closed = False
+        self._inert = False
+        self._host: anyio.abc.TaskGroup | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the pump is at work."""
+        return self._pump is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bus has left its with block or was closed."""
+        return self._closed
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Waits until all that was emitted has been handled; False at the time-out (s).
+
+        The default is the bus's drain_timeout. Subscribers that are stuck count as served; a
+        handler does not wait for itself, nor an event loop for the handlers that run on it.
+        """
+        pump = self._pump
+        if pump is None:
+            return True
+        deadline = time.monotonic() + (self.drain_timeout if timeout is None else timeout)
+        if not pump.drain(max(0.0, deadline - time.monotonic())):
+            return False
+        return self._workforce.wait_settled(deadline)
+
+    def start(self) -> Self:
+        """Starts the pump and the workers; idempotent. A run does it where nobody else has.
+
+        Raises:
+            BusClosedError: the bus is closed.
+            DeliveryError: a required subscriber could not be set up; the bus is stopped again.
+        """
+        self._check_open()
+        try:
+            with self._roster.lock:
+                if self._pump is not None:
+                    return self
+                self._pump = Pump(self, self._queue)
+                self._pump.start()
+                for subscription in self._roster.subscriptions:
+                    self._workforce.hire(subscription)
+                self._pump.retarget()
+            self._workforce.wait_ready(time.monotonic() + self.setup_timeout)
+        except BaseException:
+            self.stop(min(self.drain_timeout, 1.0))
+            raise
+        return self
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Drains, calls every teardown and ends all threads; the bus can be started again.
+
+        Args:
+            timeout: seconds for all of it; the bus's drain_timeout by default. What is not
+                handled by then is dropped, and said. Values that are still on the device are
+                waited for during the first half of it.
+
+        Raises:
+            StepbusError: called from a handler, which would wait for itself.
+        """
+        if self._inert:
+            return
+        if self._workforce.serves_caller():
+            raise StepbusError(
+                "A handler cannot stop the bus that it is called by: return Vote('stop') to end "
+                "the run, or let the program stop the bus."
+            )
+        seconds = self.drain_timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        with self._roster.lock:
+            pump, self._pump = self._pump, None
+        if pump is None:
+            return
+        half = deadline - seconds / 2
+        pump.give_up_waiting(half)
+        for _ in range(ROUNDS):
+            # What handlers publish while they drain, their failures too, is delivered as well.
+            drained = pump.drain(deadline - time.monotonic())
+            if not drained or not self._workforce.wait_settled(half) or not self._queue:
+                break
+        pump.stop(max(0.1, deadline - time.monotonic()))
+        self._workforce.dismiss(deadline)
+
+    def close(self, timeout: float | None = None) -> None:
+        """As `stop`, and for good; may be called again."""
+        self.stop(timeout)
+        self._closed = True
+        for link in self._roster.links:
+            link.silence()
+        self._workforce.end_streams()
+        self._queue.clear()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(self._closing_s(kind))
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        self._host = anyio.create_task_group()
+        await self._host.__aenter__()
+        self._workforce.use_host_loop(self._host)
+        try:
+            await anyio.to_thread.run_sync(self.start, limiter=anyio.CapacityLimiter(1))
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        seconds = self._closing_s(kind)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.close, seconds, limiter=anyio.CapacityLimiter(1))
+        self._workforce.leave_host_loop()
+        assert self._host is not None
+        host, self._host = self._host, None
+        # Without the exception, which the group would wrap: none of its tasks ever raises.
+        await host.__aexit__(None, None, None)
+
+    def _closing_s(self, kind: type[BaseException] | None) -> float:
+        return self.drain_timeout if kind is None else min(self.drain_timeout, AFTER_ERROR_S)
+
+    def targets(self, kind: type[Event]) -> list[Target]:
+        """Who takes events of a class; for the pump."""
+        found: list[Target] = []
+        for subscription in self._roster.subscriptions:
+            worker = self._workforce.worker_of(subscription)
+            route = subscription.route(kind)
+            if worker is not None and route is not None:
+                found.append((subscription, route, worker))
+        return found
+
+    def wake_loop(self, workers: Iterable[Worker]) -> None:
+        """Wakes those of some workers that run on an event loop; for the pump."""
+        self._workforce.wake(workers)
+
+    def look_after_workers(self, now: float) -> None:
+        """Notices handlers over their time-out and those that cost much; for the pump."""
+        self._workforce.look(now)
+
+    def make_inert(self) -> None:
+        """Called in a forked child: see `bus.fork`."""
+        self._inert = True
+        self.append = fork.refuse
+        self._pump = None
+        # One of the parent's threads may have held it.
+        self._roster.lock = threading.RLock()
+        for link in self._roster.links:
+            link.make_inert()
+
+    def _check_open(self) -> None:
+        if self._inert:
+            fork.refuse()
+        if self._closed:
+            raise BusClosedError(
+                "This EventBus is closed: subscribe, publish and vote before it leaves its with "
+                "block, or make a new one."
+            )
+
+
+def _check_backend(backend: str) -> None:
+    if backend not in ("asyncio", "trio"):
+        raise ArgumentError(f"EventBus(backend={backend!r}): give 'asyncio' or 'trio'.")
+    if importlib.util.find_spec(backend) is None:
+        raise ArgumentError(f"EventBus(backend={backend!r}): pip install {backend} first.")

@@ -1,0 +1,55 @@
+"""Who listens to a bus, and the runs that are listened to."""
+
+from __future__ import annotations
+
+import threading
+from types import MethodType
+
+from ..schemas import Event
+from .ledger import LedgerRow
+from .run_link import RunLink
+from .subscription import Subscription
+
+
+class Roster:
+    """The subscriptions and the open runs of one bus, each list replaced whole when it changes."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.subscriptions: list[Subscription] = []
+        self.links: list[RunLink] = []
+
+    def add(self, subscription: Subscription) -> None:
+        """Takes a subscription; with the lock held."""
+        self.subscriptions = [*self.subscriptions, subscription]
+
+    def remove(self, target: object) -> list[Subscription]:
+        """Drops the subscriptions of a target and gives them back; with the lock held."""
+        gone = [s for s in self.subscriptions if s is target or _same(s.target, target)]
+        self.subscriptions = [s for s in self.subscriptions if s not in gone]
+        return gone
+
+    def link_of(self, run_id: str) -> RunLink | None:
+        """The open run with that name."""
+        return next((link for link in self.links if link.run_id == run_id), None)
+
+    def ledger(self) -> list[LedgerRow]:
+        """What each subscriber cost so far."""
+        rows = [subscription.ledger_row() for subscription in self.subscriptions]
+        return rows + [row for link in self.links for row in link.gate.ledger()]
+
+    def refresh(self, link: RunLink | None = None) -> None:
+        """Tells the emitters of one run, or of all, who listens; with the lock held."""
+        concurrent = [s for s in self.subscriptions if s.delivery != "gate"]
+        gates = [s for s in self.subscriptions if s.delivery == "gate"]
+
+        def wants(kind: type[Event]) -> bool:
+            return any(subscription.route(kind) is not None for subscription in concurrent)
+
+        for each in [link] if link is not None else self.links:
+            each.listen(wants, gates)
+
+
+def _same(one: object, other: object) -> bool:
+    # Methods are made anew at each look, so they are compared; all else is only itself.
+    return one is other or (isinstance(one, MethodType) and one == other)

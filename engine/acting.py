@@ -1,0 +1,186 @@
+"""What a verdict sets in motion: a log, an evaluation, a checkpoint; and the step's own event."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from ..bus import RunLink
+from ..bus.control_channel import Outcome
+from ..schemas import Action, TrainingArguments
+from ..schemas.strategies import SaveStrategy
+from .environment import device_of
+from .evaluating import Evaluating
+from .log_window import LogWindow
+from .metric_buffer import Number, metric_buffer_for, read
+from .rounds import Act, Rounds, Unavailable
+from .saving import Saving
+from .signals import StopSignals
+
+
+class Acting:
+    """Acts for one run, and remembers what its steps gave to be logged."""
+
+    evaluating: Evaluating
+    optimizer: torch.optim.Optimizer | None = None
+
+    def __init__(
+        self,
+        args: TrainingArguments,
+        link: RunLink,
+        saving: Saving,
+        rounds: Rounds,
+        window: LogWindow,
+        signals: StopSignals | None,
+    ) -> None:
+        self._args = args
+        self._link = link
+        self._saving = saving
+        self._rounds = rounds
+        self._window = window
+        self._signals = signals
+        self._metrics = metric_buffer_for(device_of(saving.model))
+        self._step_end = link.emitters["step_end"]
+        self._grad_norm: Number | None = None
+        self._learning_rate: float | None = None
+        self.seconds = 0.0
+        """How long actions have taken since this was last set to 0."""
+
+    def actions(self) -> Mapping[Action, Act]:
+        """What to call for each action."""
+        return {"log": self._log, "evaluate": self._evaluate, "save": self._save}
+
+    def note_learning_rate(self) -> None:
+        """Notes the learning rate that the step which begins will use."""
+        if self.optimizer is not None:
+            rate = self.optimizer.param_groups[0]["lr"]
+            self._learning_rate = float(rate) if isinstance(rate, torch.Tensor) else rate
+
+    def end_step(
+        self,
+        loss: Number | None,
+        grad_norm: Number | None,
+        step_s: float,
+        data_wait_s: float,
+        bus_s: float,
+    ) -> None:
+        """Takes what a step gave to be logged, and announces its end."""
+        link, emitter = self._link, self._step_end
+        self._window.add_loss(loss)
+        self._grad_norm = grad_norm
+        link.pulse.durations_s.append(step_s)
+        if not emitter.active:
+            return
+        values: dict[str, Any] = {
+            "loss": None,
+            "grad_norm": None,
+            "learning_rate": self._learning_rate,
+            "step_s": step_s,
+            "data_wait_s": data_wait_s,
+            "bus_s": bus_s,
+        }
+        # Callbacks of Hugging Face's shape are not given these values: no copy for them alone.
+        if emitter.wanted or link.gate.subscriptions:
+            (values["loss"], values["grad_norm"]), handles = self._metrics.push((loss, grad_norm))
+            link.fire(emitter, values, handles)
+        else:
+            link.fire(emitter, values)
+
+    def evaluate_at_start(self) -> None:
+        """The evaluation before the first step; as in the reference it is never the best."""
+        with contextlib.suppress(Unavailable):
+            self.evaluating.run(may_be_best=False)
+
+    def emit_log(self, logs: dict[str, Any]) -> None:
+        """Adds a row to the history and says so."""
+        state = self._link.state
+        logs.setdefault("epoch", state.epoch)
+        state.log_history.append({**logs, "step": state.global_step})
+        self._link.emit("log", {"logs": logs})
+
+    def closing_figures(self, begun_s: float, steps: int, samples: int) -> dict[str, Any]:
+        """The last log of a run: how long it took, and its mean loss.
+
+        Args:
+            begun_s: when it began, by `time.perf_counter`.
+            steps: done by this attempt.
+            samples: trained on by this attempt.
+        """
+        runtime = time.perf_counter() - begun_s
+        # What run.log was given since the last log must not be lost.
+        rest = {} if self._window.empty else self._window.take()
+        rest.pop("loss", None)
+        figures = rest | {
+            "train_runtime": runtime,
+            "train_samples_per_second": samples / runtime,
+            "train_steps_per_second": steps / runtime,
+            "total_flos": self._link.state.total_flos,
+        }
+        mean = self._window.mean_loss_of_run()
+        if mean is not None:
+            figures["train_loss"] = mean
+        return figures | {"epoch": self._link.state.epoch}
+
+    def _log(self, outcome: Outcome) -> str:
+        with self._timed():
+            values = self._window.take()
+            logs = {"loss": values.pop("loss")} if "loss" in values else {}
+            if self._grad_norm is not None:
+                logs["grad_norm"] = read(self._grad_norm)
+            if self._learning_rate is not None:
+                logs["learning_rate"] = self._learning_rate
+            self.emit_log(logs | values)
+        return f"logged at step {self._link.state.global_step}"
+
+    def _evaluate(self, outcome: Outcome) -> str:
+        if not self.evaluating.possible:
+            raise Unavailable("the loop gave no evaluate= function")
+        with self._timed():
+            metrics, improved = self.evaluating.run()
+        state = self._link.state
+        if improved:
+            self._saving.note_best()
+        if improved and self._args.save_strategy == SaveStrategy.BEST:
+            self._rounds.schedule("save")
+        figures = {name: value for name, value in metrics.items() if name != "epoch"}
+        shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
+        return f"evaluated at step {state.global_step}: {', '.join(shown)}"
+
+    def _save(self, outcome: Outcome) -> str:
+        link, saving = self._link, self._saving
+        left_s = self._signals.left_s(self._args.preemption_budget_s) if self._signals else None
+        if left_s is not None and saving.last_save_s > left_s:
+            raise Unavailable(
+                f"the last save took {saving.last_save_s:.1f} s, and the signal leaves {left_s:.1f} s"
+            )
+        with self._timed(), self._busy("saving"):
+            values, lease = saving.write()
+            saving.rotate()
+            # Until those who want to read it hold it themselves.
+            with_bus = "the bus"
+            lease.acquire(with_bus)
+            link.emit("save", values, note=lease)
+            link.bus.request(lambda: lease.release(with_bus))
+        return str(values["path"])
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def _busy(self, what: str) -> Iterator[None]:
+        pulse = self._link.pulse
+        pulse.busy = what
+        try:
+            yield
+        finally:
+            pulse.busy = ""
+            pulse.beat_s = self._link.bus.clock.monotonic()

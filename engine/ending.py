@@ -1,0 +1,244 @@
+"""How a run begins and ends: `train_begin`, the last merge point, `train_end`, the drain."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from typing import Any
+
+from torch import nn
+
+from ..bus import EventBus, LedgerRow, RunLink
+from ..schemas import TrainerState, TrainingArguments
+from ..schemas.strategies import steps_of
+from .acting import Acting
+from .attaching import Attached
+from .environment import num_parameters
+from .parts import Resumed
+from .rounds import Rounds
+from .saving import Saving
+from .signals import StopSignals
+from .stepping import Plan, Stepping
+from .summary import RunSummary
+
+AFTER_ERROR_S = 10.0
+"""How long a run that failed waits for its subscribers."""
+LEAST_S = 1.0
+"""What a wait gets in any case, for the subscribers that another one has kept waiting."""
+
+
+class Drain:
+    """The seconds that a run which ends waits for its subscribers, all of its waits together."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left_s = seconds
+
+    def limit(self, seconds: float) -> None:
+        """Leaves no more than so many seconds."""
+        self._left_s = min(self._left_s, seconds)
+
+    def flush(self, bus: EventBus) -> None:
+        """Waits until all that was emitted has been handled."""
+        started = time.monotonic()
+        bus.flush(self.seconds)
+        self._left_s -= time.monotonic() - started
+
+    @property
+    def seconds(self) -> float:
+        """What the next wait gets."""
+        return max(self._left_s, LEAST_S)
+
+
+class Ending:
+    """Begins and ends one run, and sums it up."""
+
+    def __init__(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        bus: EventBus,
+        attached: Attached,
+        signals: StopSignals | None,
+    ) -> None:
+        self._args = args
+        self._state = state
+        self._bus = bus
+        self._attached = attached
+        self._signals = signals
+        self._link: RunLink | None = None
+        self._started_bus = False
+        self._begun_s: float | None = None
+        self._first_step = 0
+        self._over = False
+        self._frozen = False
+        self._closed = False
+        self._final_ledger: list[LedgerRow] | None = None
+        self.drain = Drain(args.drain_timeout_s)
+        self.summary: RunSummary | None = None
+
+    def start_bus(self) -> None:
+        """Starts the bus where nobody else has; waits for the set-up of who listens.
+
+        Raises:
+            DeliveryError: a required subscriber could not be set up.
+        """
+        self._started_bus = not self._bus.running
+        if self._started_bus:
+            self._bus.start()
+        else:
+            self._bus.wait_ready()
+
+    def opened(
+        self, link: RunLink, rounds: Rounds, acting: Acting, saving: Saving, stepping: Stepping
+    ) -> None:
+        """Takes the parts of a run that is open."""
+        self._link = link
+        self._rounds = rounds
+        self._acting = acting
+        self._saving = saving
+        self._stepping = stepping
+
+    def begin(self, length: Plan, model: nn.Module, resumed: Resumed | None) -> None:
+        """Says that training starts."""
+        args, state = self._args, self._state
+        state.max_steps = length.max_steps
+        state.num_train_epochs = int(-(-length.num_epochs // 1))
+        state.logging_steps = steps_of(args.logging_steps, length.max_steps)
+        state.eval_steps = steps_of(args.eval_steps or args.logging_steps, length.max_steps)
+        state.save_steps = steps_of(args.save_steps, length.max_steps)
+        state.train_batch_size = args.per_device_train_batch_size
+        gc.collect()
+        gc.freeze()
+        self._frozen = True
+        self._begun_s = time.perf_counter()
+        self._first_step = state.global_step
+        self._open_link().emit(
+            "train_begin",
+            {
+                "arguments": args.to_dict(),
+                "run_name": args.run_name,
+                "output_dir": str(args.output_dir),
+                "model": type(model).__name__,
+                "num_parameters": num_parameters(model),
+                "max_steps": length.max_steps,
+                "num_train_epochs": length.num_epochs,
+                "steps_per_epoch": length.steps_per_epoch,
+                "resumed_from": str(resumed.folder) if resumed is not None else None,
+            },
+        )
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the loop has begun and `finish` was not called."""
+        return self._begun_s is not None and not self._over
+
+    def finish(self) -> None:
+        """The last merge point, the closing figures, `train_end`."""
+        link, state = self._open_link(), self._state
+        link.pulse.beat_s = None
+        self._obey_signal()
+        self.drain.flush(self._bus)
+        self._rounds.hold("train_end", stops=False)
+        steps = state.global_step - self._first_step
+        figures = self._acting.closing_figures(
+            self._begun_s or 0.0, steps, self._stepping.num_samples
+        )
+        self._acting.emit_log(figures)
+        if self._args.load_best_model_at_end:
+            self._saving.load_best()
+        stop = self._rounds.stop
+        stopped = stop is not None and not stop.scheduled and state.global_step < state.max_steps
+        values = {
+            "status": "stopped" if stopped else "finished",
+            "reason": stop.reason if stop and stopped else "",
+            "stopped_by": stop.voters if stop and stopped else "",
+            "metrics": dict(figures),
+        }
+        self._over = True
+        link.emit("train_end", values)
+        self._sum_up(str(values["status"]), str(values["reason"]), dict(figures))
+
+    def fail(self, error: BaseException) -> None:
+        """Says that an exception left the loop; after `train_end`, only ends the waiting sooner."""
+        self.drain.limit(AFTER_ERROR_S)
+        link = self._open_link()
+        link.pulse.beat_s = None
+        if self._over:
+            return
+        self._over = True
+        text = "".join(traceback.format_exception(error))
+        values = {"error": type(error).__name__, "message": str(error), "traceback": text}
+        link.emit("run_failed", values, note=error)
+        self._sum_up("failed", f"{type(error).__name__}: {error}", {})
+
+    def take_leave(self) -> None:
+        """Delivers what is left, closes the run, and completes the summary."""
+        self._obey_signal()
+        link = self._link
+        if link is not None:
+            link.pulse.beat_s = None
+            self.drain.flush(self._bus)
+            # What callbacks asked for at the very end goes on record as too late.
+            link.collect_gate_votes()
+            self._closed = True
+            self._rounds.close(self._bus.close_run(link))
+        if self._started_bus:
+            self._bus.stop(self.drain.seconds)
+        if link is not None:
+            self._final_ledger = self.ledger
+            self._saving.rotate()
+            self._complete_summary()
+
+    def close_bus(self, *, for_good: bool) -> None:
+        """Ends what `take_leave` may have left when it was interrupted; waits for little."""
+        if self._link is not None and not self._closed:
+            self._closed = True
+            self._bus.close_run(self._link)
+        if self._started_bus:
+            self._bus.stop(LEAST_S)
+        self._attached.unsubscribe(self._bus)
+        if for_good:
+            self._bus.close()
+        if self._frozen:
+            gc.unfreeze()
+
+    @property
+    def ledger(self) -> list[LedgerRow]:
+        """What each subscriber cost so far."""
+        if self._final_ledger is not None:
+            return list(self._final_ledger)
+        rows = self._bus.ledger
+        # The bus knows the callbacks of the runs that are open.
+        return rows + self._link.gate.ledger() if self._link is not None and self._closed else rows
+
+    def _obey_signal(self) -> None:
+        """After a signal, waits for no longer than it leaves."""
+        if self._signals is not None:
+            left_s = self._signals.left_s(self._args.preemption_budget_s)
+            if left_s is not None:
+                self.drain.limit(left_s)
+
+    def _sum_up(self, status: str, reason: str, metrics: dict[str, Any]) -> None:
+        begun_s = self._begun_s
+        self.summary = RunSummary(
+            status=status,
+            reason=reason,
+            global_step=self._state.global_step,
+            runtime_s=time.perf_counter() - begun_s if begun_s is not None else 0.0,
+            metrics=metrics,
+            output_dir=str(self._args.output_dir),
+            trackers=tuple(self._attached.trackers),
+        )
+
+    def _complete_summary(self) -> None:
+        if self.summary is not None:
+            self.summary = self.summary.completed(
+                checkpoints=tuple(str(path) for path in self._saving.checkpoints()),
+                best_checkpoint=self._state.best_model_checkpoint,
+                ledger=tuple(self.ledger),
+            )
+
+    def _open_link(self) -> RunLink:
+        assert self._link is not None
+        return self._link

@@ -1,0 +1,60 @@
+"""The front door: the public names, and that each is what its room says."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import stepbus
+
+PUBLIC = """
+AnyEvent ArgumentError BatchSizeRetry BusClosedError CSVHistory CheckpointError DataError
+DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd Evaluate Event EventBus
+EventStream Filter InitEnd IntervalStrategy JSONLHistory Lease LedgerRow Log LossCurve OptimizerStep
+PreOptimizerStep Predict PredictionStep PrinterCallback ProgressCallback PushBegin Resumed RunFailed
+RunSummary Save SaveStrategy SchedulerType Stalled StepBegin StepEnd StepbusError StructuredLog
+Subscriber SubscriberFailed SubstepEnd TensorBoardCallback TrainBegin TrainEnd TrainerCallback
+TrainerControl TrainerState TrainingArguments TrainingRun UnknownEvent Verdict Vote VotePolicy
+__version__ get_last_checkpoint on parse_event set_seed
+""".split()
+
+
+def test_public_names_are_these_and_no_others() -> None:
+    assert sorted(stepbus.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "__version__"])
+def test_each_public_name_is_the_object_of_its_room(name: str) -> None:
+    value = getattr(stepbus, name)
+    room = next(room for room, names in stepbus._ROOMS.items() if name in names)
+    assert value is getattr(importlib.import_module(f"stepbus.{room}"), name)
+
+
+def test_what_a_type_checker_sees_is_what_is_found_late() -> None:
+    tree = ast.parse(Path(stepbus.__file__).read_text(encoding="utf-8"))
+    imported = {
+        (str(node.module), alias.name)
+        for branch in tree.body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert imported == {(room, name) for room, names in stepbus._ROOMS.items() for name in names}
+
+
+def test_a_name_of_transformers_is_answered_with_where_it_stays() -> None:
+    with pytest.raises(AttributeError, match="stay in transformers"):
+        stepbus.AutoTokenizer  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(AttributeError, match="did you mean TrainingArguments"):
+        stepbus.TrainingArgument  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_dir_lists_the_public_names() -> None:
+    assert set(PUBLIC) <= set(dir(stepbus))
