@@ -150,12 +150,17 @@ class RunControl:
         carried = self._transport.agree({action: decision.carried})[action]
         return outcome._replace(decision=decision._replace(carried=carried))
 
-    def wants(self, action: Action, step: int) -> bool:
-        """Whether the action would be carried now, without spending any vote."""
+    def wants(self, action: Action, step: int, *, by_vote: bool = False) -> bool:
+        """Whether the action would be carried now, without spending any vote.
+
+        With `by_vote`, whether it would be without the schedule.
+        """
         with self._lock:
             now = self._clock.monotonic()
-            standing = self._standing[action].values()
-            return self._count(action, [c for c in standing if not c.expired(step, now)]).carried
+            standing = [c for c in self._standing[action].values() if not c.expired(step, now)]
+            if by_vote:
+                standing = [cast for cast in standing if not cast.scheduled]
+            return self._count(action, standing).carried
 
     def _count(self, action: Action, casts: list[Cast]) -> Decision:
         scheduled = [cast.vote for cast in casts if cast.scheduled]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 import time
@@ -117,6 +118,10 @@ class LoopWorker:
             try:
                 with scope:
                     result = await cast("Awaitable[object]", handler(event))
+            except asyncio.CancelledError as raised:
+                if not _raised_by_handler():
+                    raise
+                error = raised
             except (Exception, SystemExit) as raised:
                 error = raised
             if scope.cancelled_caught:
@@ -138,6 +143,15 @@ class LoopWorker:
             await _awaited(self.subscription.close)
         except (Exception, SystemExit) as error:
             self.handling.close_failed(error)
+
+
+def _raised_by_handler() -> bool:
+    """Whether an asyncio cancellation is none of this task: the handler awaited a cancelled one."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # On trio it is an exception like any other.
+        return True
+    return task is None or not task.cancelling()
 
 
 async def _awaited(function: Callable[[], Any]) -> None:

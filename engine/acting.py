@@ -25,23 +25,24 @@ from .signals import StopSignals
 class Acting:
     """Acts for one run, and remembers what its steps gave to be logged."""
 
-    evaluating: Evaluating
-    optimizer: torch.optim.Optimizer | None = None
-
     def __init__(
         self,
         args: TrainingArguments,
         link: RunLink,
         saving: Saving,
         rounds: Rounds,
+        evaluating: Evaluating,
         window: LogWindow,
+        optimizer: torch.optim.Optimizer | None,
         signals: StopSignals | None,
     ) -> None:
         self._args = args
         self._link = link
         self._saving = saving
         self._rounds = rounds
+        self._evaluating = evaluating
         self._window = window
+        self._optimizer = optimizer
         self._signals = signals
         self._metrics = metric_buffer_for(device_of(saving.model))
         self._step_end = link.emitters["step_end"]
@@ -56,8 +57,8 @@ class Acting:
 
     def note_learning_rate(self) -> None:
         """Notes the learning rate that the step which begins will use."""
-        if self.optimizer is not None:
-            rate = self.optimizer.param_groups[0]["lr"]
+        if self._optimizer is not None:
+            rate = self._optimizer.param_groups[0]["lr"]
             self._learning_rate = float(rate) if isinstance(rate, torch.Tensor) else rate
 
     def end_step(
@@ -70,6 +71,8 @@ class Acting:
     ) -> None:
         """Takes what a step gave to be logged, and announces its end."""
         link, emitter = self._link, self._step_end
+        if isinstance(loss, torch.Tensor) and loss.is_cpu:
+            loss = loss.item()
         self._window.add_loss(loss)
         self._grad_norm = grad_norm
         link.pulse.durations_s.append(step_s)
@@ -93,7 +96,7 @@ class Acting:
     def evaluate_at_start(self) -> None:
         """The evaluation before the first step; as in the reference it is never the best."""
         with contextlib.suppress(Unavailable):
-            self.evaluating.run(may_be_best=False)
+            self._evaluating.run(may_be_best=False)
 
     def emit_log(self, logs: dict[str, Any]) -> None:
         """Adds a row to the history and says so."""
@@ -137,10 +140,10 @@ class Acting:
         return f"logged at step {self._link.state.global_step}"
 
     def _evaluate(self, outcome: Outcome) -> str:
-        if not self.evaluating.possible:
+        if not self._evaluating.possible:
             raise Unavailable("the loop gave no evaluate= function")
         with self._timed():
-            metrics, improved = self.evaluating.run()
+            metrics, improved = self._evaluating.run()
         state = self._link.state
         if improved:
             self._saving.note_best()
@@ -155,16 +158,15 @@ class Acting:
         left_s = self._signals.left_s(self._args.preemption_budget_s) if self._signals else None
         if left_s is not None and saving.last_save_s > left_s:
             raise Unavailable(
-                f"the last save took {saving.last_save_s:.1f} s, and the signal leaves {left_s:.1f} s"
+                f"the last save took {saving.last_save_s:.1f} s, the signal leaves {left_s:.1f} s"
             )
         with self._timed(), self._busy("saving"):
             values, lease = saving.write()
             saving.rotate()
             # Until those who want to read it hold it themselves.
-            with_bus = "the bus"
-            lease.acquire(with_bus)
+            lease.acquire("the bus")
             link.emit("save", values, note=lease)
-            link.bus.request(lambda: lease.release(with_bus))
+            link.bus.request(lambda: lease.release("the bus"))
         return str(values["path"])
 
     @contextlib.contextmanager

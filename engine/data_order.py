@@ -40,9 +40,10 @@ class DataOrder:
             if generator is None:
                 holder.generator = self._own
                 self._lent_to.append(holder)
-            elif isinstance(generator, torch.Generator) and generator is not self._own:
-                if all(generator is not known for known in self._users):
-                    self._users.append(generator)
+            elif isinstance(generator, torch.Generator) and all(
+                generator is not known for known in (self._own, *self._users)
+            ):
+                self._users.append(generator)
 
     def begin_epoch(self, epoch: int) -> Iterator[Any]:
         """An iterator over the epoch's batches, from its first."""
@@ -82,7 +83,8 @@ class DataOrder:
 
 def _samplers(loader: object) -> list[Any]:
     batch_sampler = getattr(loader, "batch_sampler", None)
-    found = [getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)]
+    inner = getattr(batch_sampler, "sampler", None)
+    found = [getattr(loader, "sampler", None), batch_sampler, inner]
     unique: list[Any] = []
     for sampler in found:
         if sampler is not None and all(sampler is not other for other in unique):

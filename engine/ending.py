@@ -12,15 +12,14 @@ from torch import nn
 from ..bus import EventBus, LedgerRow, RunLink
 from ..schemas import TrainerState, TrainingArguments
 from ..schemas.strategies import steps_of
-from .acting import Acting
 from .attaching import Attached
 from .environment import num_parameters
 from .parts import Resumed
-from .rounds import Rounds
 from .saving import Saving
 from .signals import StopSignals
-from .stepping import Plan, Stepping
+from .stepping import Plan
 from .summary import RunSummary
+from .working import Working
 
 AFTER_ERROR_S = 10.0
 """How long a run that failed waits for its subscribers."""
@@ -89,15 +88,11 @@ class Ending:
         else:
             self._bus.wait_ready()
 
-    def opened(
-        self, link: RunLink, rounds: Rounds, acting: Acting, saving: Saving, stepping: Stepping
-    ) -> None:
+    def opened(self, link: RunLink, working: Working, saving: Saving) -> None:
         """Takes the parts of a run that is open."""
         self._link = link
-        self._rounds = rounds
-        self._acting = acting
+        self._working = working
         self._saving = saving
-        self._stepping = stepping
 
     def begin(self, length: Plan, model: nn.Module, resumed: Resumed | None) -> None:
         """Says that training starts."""
@@ -139,15 +134,15 @@ class Ending:
         link.pulse.beat_s = None
         self._obey_signal()
         self.drain.flush(self._bus)
-        self._rounds.hold("train_end", stops=False)
+        self._working.rounds.hold("train_end", stops=False)
         steps = state.global_step - self._first_step
-        figures = self._acting.closing_figures(
-            self._begun_s or 0.0, steps, self._stepping.num_samples
+        figures = self._working.acting.closing_figures(
+            self._begun_s or 0.0, steps, self._working.stepping.num_samples
         )
-        self._acting.emit_log(figures)
+        self._working.acting.emit_log(figures)
         if self._args.load_best_model_at_end:
             self._saving.load_best()
-        stop = self._rounds.stop
+        stop = self._working.rounds.stop
         stopped = stop is not None and not stop.scheduled and state.global_step < state.max_steps
         values = {
             "status": "stopped" if stopped else "finished",
@@ -182,7 +177,7 @@ class Ending:
             # What callbacks asked for at the very end goes on record as too late.
             link.collect_gate_votes()
             self._closed = True
-            self._rounds.close(self._bus.close_run(link))
+            self._working.rounds.close(self._bus.close_run(link))
         if self._started_bus:
             self._bus.stop(self.drain.seconds)
         if link is not None:

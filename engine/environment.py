@@ -24,8 +24,8 @@ def refuse_several_ranks(environ: Mapping[str, str] = os.environ) -> None:
         raise ArgumentError(f"WORLD_SIZE is {text!r}: it must be a whole number.") from None
     if world_size > 1:
         raise ArgumentError(
-            f"WORLD_SIZE is {world_size}, and stepbus does not train on several ranks yet: start one "
-            "process (python train.py instead of torchrun), or unset WORLD_SIZE."
+            f"WORLD_SIZE is {world_size}, and stepbus does not train on several ranks yet: start "
+            "one process (python train.py instead of torchrun), or unset WORLD_SIZE."
         )
 
 

@@ -38,19 +38,19 @@ class Evaluating:
         model: nn.Module,
         evaluate: Evaluate | None,
         rounds: Rounds,
-        log: Callable[[dict[str, Any]], None],
     ) -> None:
         self._args = args
         self._link = link
         self._model = model
         self._evaluate = evaluate
         self._rounds = rounds
-        self._log = log
         self._rng = preserved_rng()
         self._running = False
         self._abandoned = False
         self._num_batches = 0
         self._num_samples = 0
+        self.log: Callable[[dict[str, Any]], None] = lambda logs: None
+        """What to do with metrics to be logged."""
         self.loader: Any = None
         """What the last evaluation went through."""
 
@@ -80,7 +80,7 @@ class Evaluating:
             metrics.setdefault("eval_samples_per_second", self._num_samples / seconds)
             metrics.setdefault("eval_steps_per_second", self._num_batches / seconds)
         metrics["epoch"] = self._link.state.epoch
-        self._log(metrics)
+        self.log(metrics)
         self._link.emit("evaluate", {"metrics": metrics})
         return metrics, may_be_best and self._note_best(metrics)
 
@@ -134,9 +134,7 @@ class Evaluating:
         value = self._value_to_compare(metrics)
         greater = bool(self._args.greater_is_better)
         best = state.best_metric
-        if value != value or (
-            best is not None and not (value > best if greater else value < best)
-        ):
+        if value != value or (best is not None and not (value > best if greater else value < best)):
             return False
         state.best_metric = value
         state.best_global_step = state.global_step

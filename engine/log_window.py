@@ -22,9 +22,7 @@ class Mean:
     def add(self, value: Number) -> None:
         """Takes one more value; a tensor on a device is added there and not read."""
         if isinstance(value, Tensor):
-            value = value.detach()
-            if value.device.type == "cpu":
-                value = float(value)
+            value = value.item() if value.is_cpu else value.detach()
         self.total = self.total + value
         self.count += 1
 

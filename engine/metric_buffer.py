@@ -42,4 +42,4 @@ def metric_buffer_for(device: torch.device) -> MetricBuffer:
 
 def read(value: Number) -> float:
     """A scalar as a number; a tensor on a device is waited for."""
-    return float(value.detach()) if isinstance(value, Tensor) else float(value)
+    return float(value.item()) if isinstance(value, Tensor) else float(value)

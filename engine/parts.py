@@ -81,7 +81,7 @@ class RunParts:
         if self._resumed is not None:
             if self._begun:
                 raise StepbusError(
-                    f"{name!r} is attached after the loop of a resumed run has begun: attach it before."
+                    f"{name!r} is attached after the loop of a resumed run began: attach it before."
                 )
             load_part(name, thing, self._resumed.attached, self._resumed.folder)
         self._attached[name] = thing
@@ -129,8 +129,8 @@ class RunParts:
             missing = [name for name in resumed.attached if name not in self._attached]
             if missing:
                 log.warning(
-                    f"{resumed.folder} holds the state of {', '.join(missing)}, which nobody attached: "
-                    "it is not restored"
+                    f"{resumed.folder} holds the state of {', '.join(missing)}, which nobody "
+                    "attached: it is not restored"
                 )
         return resumed
 
@@ -143,15 +143,15 @@ def load_part(name: str, target: Stateful, saved: Mapping[str, Any], source: Pat
     """
     if name not in saved:
         raise CheckpointError(
-            f"{source} holds no state of {name!r}: it is of a run without one. Leave it out as that "
-            "run did, or start a new run."
+            f"{source} holds no state of {name!r}: it is of a run without one. Leave it out as "
+            "that run did, or start a new run."
         )
     try:
         target.load_state_dict(saved[name])
     except Exception as error:
         raise CheckpointError(
-            f"The state of {name!r} in {source} does not fit {type(target).__name__}: {error}. It is "
-            "of another model or optimizer."
+            f"The state of {name!r} in {source} does not fit {type(target).__name__}: {error}. It "
+            "is of another model or optimizer."
         ) from error
 
 

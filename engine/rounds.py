@@ -60,6 +60,7 @@ class Rounds:
                 self._collect()
             if stops:
                 self._decide_stops(point)
+            self._record_expired(point)
         finally:
             self._in_round = False
 
@@ -96,7 +97,7 @@ class Rounds:
 
     def _wants(self, action: Action) -> bool:
         votes = self._link.votes
-        return votes.has_votes and votes.wants(action, self._link.state.global_step)
+        return votes.has_votes and votes.wants(action, self._link.state.global_step, by_vote=True)
 
     def _next(self, acted: set[Action]) -> Outcome | None:
         step = self._link.state.global_step
@@ -138,6 +139,13 @@ class Rounds:
     def _record(self, outcome: Outcome, result: str, point: str, detail: str) -> None:
         if not outcome.scheduled:
             self._emit(outcome.action, result, outcome.casts, point, detail)
+
+    def _record_expired(self, point: str) -> None:
+        expired = self._link.votes.expired
+        while expired:
+            # Who waits for the vote was told when it lapsed.
+            cast = expired.popleft()._replace(settle=None)
+            self._emit(cast.vote.action, "expired", (cast,), point, "it lapsed")
 
     def _emit(
         self, action: Action, result: str, casts: tuple[Cast, ...], point: str, detail: str

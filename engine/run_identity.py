@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,7 @@ class RunIdentity(NamedTuple):
 
 
 def identify(output_dir: Path, checkpoint: str | None) -> RunIdentity:
-    """A new run, or the next attempt of the one that the text of a checkpoint's `run.json` names."""
+    """A new run, or the next attempt of the one named by a checkpoint's `run.json`, its text."""
     if checkpoint is None:
         return RunIdentity(uuid.uuid4().hex[:12], 1)
     resumed = _parse(checkpoint)
@@ -40,7 +39,7 @@ def record(output_dir: Path, identity: RunIdentity) -> None:
     """Writes `run.json` in the run's folder."""
     aside = output_dir / f".{FILE}"
     aside.write_text(identity.to_json(), encoding="utf-8")
-    os.replace(aside, output_dir / FILE)
+    aside.replace(output_dir / FILE)
 
 
 def read(folder: Path) -> RunIdentity | None:

@@ -103,7 +103,7 @@ class Saving:
         )
 
     def note_best(self) -> None:
-        """Notes that the present step is the best one; where it has been saved, that is the best."""
+        """Notes that the present step is the best; a checkpoint of it may be there already."""
         if self._newest == self.folder:
             self._state.best_model_checkpoint = str(self.folder)
 
@@ -154,9 +154,9 @@ class Saving:
         own = [folder for folder in found if _run_of(folder) in (None, last_run.run_id)]
         if not own:
             raise CheckpointError(
-                f"resume_from_checkpoint=True, and the last run in {self._args.output_dir!r} has no "
-                f"checkpoint; {found[-1].name} is of an earlier run. Name it to continue that run, or "
-                "start without it."
+                f"resume_from_checkpoint=True, and the last run in {self._args.output_dir!r} has "
+                f"no checkpoint; {found[-1].name} is of an earlier run. Name it to continue that "
+                "run, or start without it."
             )
         return own[-1]
 

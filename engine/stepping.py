@@ -39,12 +39,14 @@ def plan(args: TrainingArguments, loader: Iterable[Any]) -> Plan:
     if batches is None:
         if args.max_steps <= 0:
             raise ArgumentError(
-                f"{type(loader).__name__} has no length: set max_steps, so that the run knows its end."
+                f"{type(loader).__name__} has no length: set max_steps, so that the run knows its "
+                "end."
             )
         return Plan(args.max_steps, 1.0, 0)
     if batches == 0:
         raise DataError(
-            "The training data gave no batch: it is empty, or smaller than one batch with drop_last."
+            "The training data gave no batch: it is empty, or smaller than one batch with "
+            "drop_last."
         )
     per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
     if args.max_steps > 0:
@@ -90,11 +92,13 @@ class Stepping:
             StepbusError: there is no open step, or micro-batches of it are still to come.
         """
         if self._ended:
-            raise StepbusError("end_step() was called twice for one step, or outside of run.steps().")
+            raise StepbusError(
+                "end_step() was called twice for one step, or outside of run.steps()."
+            )
         if self.micro < self.group_size - 1:
             raise StepbusError(
-                f"end_step() was called after micro-batch {self.micro + 1} of {self.group_size}: skip "
-                "the optimizer while accumulating (`if run.accumulating: continue`)."
+                f"end_step() was called after micro-batch {self.micro + 1} of {self.group_size}: "
+                "skip the optimizer while accumulating (`if run.accumulating: continue`)."
             )
         self._ended = True
         position, state = self._position, self._link.state
@@ -114,7 +118,9 @@ class Stepping:
         position, state, rounds = self._position, self._link.state, self._rounds
         if position.epoch_ended:
             position.begin_next_epoch()
-        while rounds.stop is None and (state.global_step < self.plan.max_steps or position.micro_batches):
+        while rounds.stop is None and (
+            state.global_step < self.plan.max_steps or position.micro_batches
+        ):
             state.epoch = self._epochs_done()
             self._link.emit("epoch_begin")
             iterator = self._begin_epoch(order, resumed)
@@ -151,8 +157,8 @@ class Stepping:
         for done in range(count):
             if next(iterator, _END) is _END:
                 raise DataError(
-                    f"The checkpoint was taken after {count} micro-batches of this epoch, and the data "
-                    f"now has {done}: resume with the data of the first attempt, or with "
+                    f"The checkpoint was taken after {count} micro-batches of this epoch, and the "
+                    f"data now has {done}: resume with the data of the first attempt, or with "
                     "ignore_data_skip=True."
                 )
         pulse.busy, pulse.beat_s = "", self._link.bus.clock.monotonic()
@@ -164,8 +170,8 @@ class Stepping:
             if not group:
                 if not self._position.micro_batches:
                     raise DataError(
-                        "The training data gave no batch in this epoch: it is empty, or can be gone "
-                        "through only once. Give a loader that starts anew each time, or more data."
+                        "The training data gave no batch in this epoch: it is empty, or can be "
+                        "gone through only once. Give a loader that starts anew each time, or more data."
                     )
                 self._exhausted = True
                 return

@@ -16,28 +16,27 @@ from ..bus import EventBus, LedgerRow, RunLink
 from ..schemas import TrainerControl, TrainerState, TrainingArguments, Vote
 from ..schemas.errors import ArgumentError, StepbusError
 from . import run_identity
-from .acting import Acting
 from .attaching import Attached, Callback
 from .checkpoint import check_writable
 from .data_order import DataOrder
 from .ending import AFTER_ERROR_S, Ending
 from .environment import device_of, refuse_several_ranks
-from .evaluating import Evaluate, Evaluating
+from .evaluating import Evaluate
 from .metric_buffer import Number
 from .optimizer_hooks import OptimizerHooks
 from .parts import RunParts, Stateful
-from .rng import preserved_rng
-from .rounds import Rounds, Stop
+from .rounds import Stop
 from .saving import Saving
 from .signals import StopSignals
-from .stepping import Stepping, plan
+from .stepping import plan
 from .summary import RunSummary
+from .working import Working
 
 
 class TrainingRun:
     """One run around a loop of your own: events out, votes in, logs, evaluations, checkpoints.
 
-        with TrainingRun(args, model=model, optimizer=opt, lr_scheduler=sched, evaluate=evaluate) as run:
+        with TrainingRun(args, model=model, optimizer=opt, lr_scheduler=sched) as run:
             for batch in run.steps(loader):
                 loss = model(**batch).loss
                 (loss / run.accumulation).backward()
@@ -137,31 +136,23 @@ class TrainingRun:
         self._attached.subscribe(self.bus)
         self._ending.start_bus()
         run_identity.record(output_dir, self._identity)
-        link = self._link = self.bus.open_run(
+        self._link = self.bus.open_run(
             self.state,
             run_id=self._identity.run_id,
             attempt=self._identity.attempt,
             folder=output_dir,
         )
-        keeper = preserved_rng()
-        link.gate.guard = lambda: keeper
-        link.context = self._gate_context
-        self._attached.enter_gate(link)
-        rounds = self._rounds = Rounds(link, self._signals)
-        acting = self._acting = Acting(args, link, saving, rounds, parts.window, self._signals)
-        acting.optimizer = self.optimizer
-        self._evaluating = acting.evaluating = Evaluating(
-            args, link, self.model, self._evaluate, rounds, acting.emit_log
+        self._link.context = self._gate_context
+        self._attached.enter_gate(self._link)
+        working = self._working = Working(
+            args, self._link, saving, parts, self._evaluate, self.optimizer, self._signals
         )
-        rounds.actions = acting.actions()
-        parts.leaves_epoch = rounds.leaves_epoch
-        self._stepping = Stepping(args, link, rounds, parts.position, acting.note_learning_rate)
-        self._ending.opened(link, rounds, acting, saving, self._stepping)
+        self._ending.opened(self._link, working, saving)
         if self._signals is not None:
             self._resources.enter_context(self._signals)
         if self.optimizer is not None:
-            self._resources.enter_context(OptimizerHooks(self.optimizer, link))
-        link.emit("init_end")
+            self._resources.enter_context(OptimizerHooks(self.optimizer, self._link))
+        self._link.emit("init_end")
 
     def __exit__(
         self,
@@ -176,7 +167,8 @@ class TrainingRun:
                     ending.fail(error)
                 elif ending.unfinished:
                     left = Stop("the loop was left before it had ended", "the training loop")
-                    self._rounds.stop = self._rounds.stop or left
+                    rounds = self._working.rounds
+                    rounds.stop = rounds.stop or left
                     ending.finish()
             except BaseException as late:
                 ending.fail(late)
@@ -208,7 +200,7 @@ class TrainingRun:
         return self._batches
 
     def _steps(self, loader: Iterable[Any]) -> Iterator[Any]:
-        link, stepping, parts = self._open_link(), self._stepping, self._parts
+        link, stepping, parts = self._open_link(), self._working.stepping, self._parts
         length = stepping.plan = plan(self.args, loader)
         self._train_loader = loader
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -217,22 +209,22 @@ class TrainingRun:
         resumed = parts.begin()
         self._ending.begin(length, self.model, resumed)
         if self.args.eval_on_start and resumed is None:
-            self._acting.evaluate_at_start()
-            self._rounds.hold("evaluate")
+            self._working.acting.evaluate_at_start()
+            self._working.rounds.hold("evaluate")
         link.pulse.beat_s = self.bus.clock.monotonic()
-        self._mark_s, self._acting.seconds = time.perf_counter(), 0.0
+        self._mark_s, self._working.acting.seconds = time.perf_counter(), 0.0
         yield from stepping.batches(loader, device_of(self.model), order, resumed)
         self._ending.finish()
 
     @property
     def accumulation(self) -> int:
         """Micro-batches in the present step: divide the loss by it."""
-        return self._stepping.group_size
+        return self._working.stepping.group_size
 
     @property
     def accumulating(self) -> bool:
         """True while further micro-batches of this step are to come: do not step the optimizer."""
-        return self._stepping.accumulating
+        return self._working.stepping.accumulating
 
     def end_step(self, loss: Number | None = None, *, grad_norm: Number | None = None) -> None:
         """Ends an optimizer step: announces it, counts the votes, and does what they ask for.
@@ -246,14 +238,14 @@ class TrainingRun:
             CheckpointError: a checkpoint that was due cannot be written.
         """
         entered = time.perf_counter()
-        link, stepping, acting = self._open_link(), self._stepping, self._acting
+        link, stepping, acting = self._open_link(), self._working.stepping, self._working.acting
         stepping.end_step()
         # Actions at the end of the last epoch are no part of the step.
         step_s = entered - self._mark_s - acting.seconds
         link.votes.step = self.state.global_step
         acting.end_step(loss, grad_norm, step_s, stepping.data_wait_s, self._bus_s)
         acting.seconds = 0.0
-        self._rounds.hold("step_end")
+        self._working.rounds.hold("step_end")
         left = self._mark_s = time.perf_counter()
         link.pulse.beat_s = self.bus.clock.monotonic()
         self._bus_s, acting.seconds = left - entered - acting.seconds, 0.0
@@ -265,7 +257,7 @@ class TrainingRun:
         evaluation before the next one.
         """
         self._open_link()
-        return self._evaluating.batches(loader)
+        return self._working.evaluating.batches(loader)
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Adds values to the next `Log`: numbers and device scalars are averaged until then."""
@@ -333,10 +325,10 @@ class TrainingRun:
             "optimizer": self.optimizer,
             "lr_scheduler": self.lr_scheduler,
             "train_dataloader": self._train_loader,
-            "eval_dataloader": self._evaluating.loader,
+            "eval_dataloader": self._working.evaluating.loader,
         }
 
     def _open_link(self) -> RunLink:
         if self._link is None:
-            raise StepbusError("Use the run inside of its with block: `with TrainingRun(...) as run:`.")
+            raise StepbusError("Use the run inside of its block: `with TrainingRun(...) as run:`.")
         return self._link

@@ -1,7 +1,7 @@
 """The arguments of the text job: those of any run, and the shape of its model and data."""
 
 from dataclasses import KW_ONLY
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat
 from pydantic.dataclasses import dataclass
@@ -19,7 +19,12 @@ from .argument_kinds import (
 from .arguments import TrainingArguments
 from .strategies import IntervalStrategy, SchedulerType
 
-Files = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Files = Annotated[list[str], BeforeValidator(_as_list)]
 
 Dropout = Annotated[FiniteFloat, Field(ge=0, lt=1), NUMBER]
 

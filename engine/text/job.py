@@ -175,7 +175,7 @@ class TextJob:
 
     def _check_checkpoint(self) -> None:
         """Refuses a checkpoint that this text or this model cannot go on from."""
-        wanted = self.args.resume_from_checkpoint
+        wanted: str | bool | None = self.args.resume_from_checkpoint
         folder = get_last_checkpoint(self.args.output_dir) if wanted is True else wanted
         if not folder:
             return  # the run says that there is none
@@ -200,13 +200,13 @@ class TextJob:
             raise CheckpointError(f"{folder} does not fit the text. {error}") from None
 
 
-def saved_arguments(output_dir: str, checkpoint: str | bool | None = True) -> dict[str, Any]:
+def saved_arguments(output_dir: str, checkpoint: str | bool = True) -> dict[str, Any]:
     """The arguments that the checkpoint to resume from was written with, as plain values.
 
     Raises:
         CheckpointError: there is no whole checkpoint, or it has none.
     """
-    folder = get_last_checkpoint(output_dir) if checkpoint is True else str(checkpoint)
+    folder = checkpoint if isinstance(checkpoint, str) else get_last_checkpoint(output_dir)
     if folder is None:
         raise CheckpointError(
             f"There is nothing to resume in {output_dir!r}: it holds no whole checkpoint. Start "

@@ -88,10 +88,10 @@ def no_event() -> None: ...
 '''
 
 
+@pytest.mark.slow
 def test_handlers_are_typed_by_the_event_they_are_subscribed_to(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    # Its own copy of the configuration's plugin-free strictness, and a cache that stays warm.
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context",
          "--config-file", os.devnull, "--cache-dir", str(ROOT / ".mypy_cache" / "type_test"),
@@ -118,8 +118,3 @@ def test_handlers_are_typed_by_the_event_they_are_subscribed_to(tmp_path: Path) 
             assert said == "", (line, said)
     assert found == {}, done.stdout + done.stderr
     assert done.returncode == 1, done.stdout + done.stderr
-
-
-test_handlers_are_typed_by_the_event_they_are_subscribed_to = pytest.mark.slow(
-    test_handlers_are_typed_by_the_event_they_are_subscribed_to
-)

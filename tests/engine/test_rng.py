@@ -209,15 +209,3 @@ def test_full_determinism_forbids_what_is_not_deterministic(
     finally:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_generators_are_kept_once_in_use() -> None:
-    set_seed(3)
-    torch.rand(3, device="cuda")
-    state = capture_rng()
-    expected = torch.rand(3, device="cuda")
-    with preserved_rng():
-        torch.rand(3, device="cuda")
-    restore_rng(state)
-    assert torch.equal(torch.rand(3, device="cuda"), expected)

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from stepbus.schemas import Log, parse_event
 from stepbus.subscribers import CSVHistory, JSONLHistory
 
@@ -42,18 +40,6 @@ def test_logs_become_rows_with_a_column_for_each_name(
     assert (second["eval_loss"], second["note"]) == ("2.25", 'quoted, "twice"\nand on')
     assert (third["loss"], third["grad_norm"]) == ("nan", "inf")
     assert float(first["time"]) > 1e9
-
-
-def test_pandas_reads_the_table(live_run: Callable[..., Any], tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
-    run = live_run(CSVHistory())
-    run.emit("train_begin", output_dir=str(tmp_path))
-    run.log(1, loss=2.5)
-    run.log(2, loss=-math.inf, eval_loss=0.1)
-    run.finish()
-    table = pandas.read_csv(tmp_path / "history.csv")
-    assert table["loss"].tolist() == [2.5, -math.inf]
-    assert table["step"].tolist() == [1, 2]
 
 
 def test_a_resumed_run_drops_the_rows_that_it_supersedes(

@@ -17,7 +17,6 @@ def main(words: Sequence[str]) -> int:
     """Runs the demo; the exit code."""
     # A first look reports to nobody else's server, whatever happens to be logged in here.
     report_to = ["tensorboard"] if TensorBoardCallback.is_installed() else ["none"]
-    return run_command(
-        TextCommand("stepbus demo", DESCRIPTION, base="stepbus-demo", defaults={"report_to": report_to}),
-        words,
-    )
+    defaults = {"report_to": report_to}
+    command = TextCommand("stepbus demo", DESCRIPTION, base="stepbus-demo", defaults=defaults)
+    return run_command(command, words)

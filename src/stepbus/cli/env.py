@@ -74,9 +74,9 @@ def _packages() -> dict[str, str]:
     extras: dict[str, list[str]] = {}
     for requirement in wanted:
         name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
-        extra = re.search(r"extra == ['\"]([^'\"]+)", requirement)
+        found = re.search(r"extra == ['\"]([^'\"]+)", requirement)
         if name != "stepbus":
-            (extras.setdefault(extra[1], []) if extra else core).append(name)
+            (extras.setdefault(found[1], []) if found else core).append(name)
     facts = {name: _version(name) for name in core if name != "torch"}
     for extra, names in extras.items():
         if extra != "dev":

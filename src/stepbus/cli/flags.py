@@ -1,4 +1,4 @@
-"""The arguments of a job as flags of a command: every field one flag, with its docstring as help."""
+"""The arguments of a job as flags of a command, each with its docstring as help."""
 
 from __future__ import annotations
 

@@ -42,19 +42,15 @@ class Report:
         job, args, corpus = self._job, self._job.args, self._job.corpus
         source = ", ".join(Path(name).name for name in args.files) or "Python's own help text"
         num_characters = len(corpus.train_ids) + len(corpus.heldout_ids)
+        text = f"{source}: {num_characters:,} characters, {len(corpus.vocabulary)} different"
+        shape = f"{args.num_layers} layer{'s' * (args.num_layers > 1)} of width {args.width}"
+        size = f"{job.model.num_parameters:,} parameters, on {job.device}"
+        folder = shlex.quote(str(self._folder))
         rows = [
-            (
-                "text",
-                f"{source}: {num_characters:,} characters, {len(corpus.vocabulary)} different; "
-                "the last tenth is held out",
-            ),
-            (
-                "model",
-                f"a GPT over characters, {args.num_layers} layers of width {args.width}, "
-                f"{job.model.num_parameters:,} parameters, on {job.device}",
-            ),
+            ("text", f"{text}; the last tenth is held out"),
+            ("model", f"a GPT over characters, {shape}, {size}"),
             ("run", f"{job.num_steps:,} steps, into {self._folder}/"),
-            ("steer", f"stepbus vote {shlex.quote(str(self._folder))} save --reason 'a look at it'"),
+            ("steer", f"stepbus vote {folder} save --reason 'a look at it'"),
             ("stop", "Ctrl-C saves, stops and says how to go on"),
         ]
         if left_out:
@@ -92,20 +88,16 @@ class Report:
         job, summary = self._job, self._job.run.summary
         assert summary is not None
         why = f" ({summary.reason})" if summary.reason else ""
-        rows = [
-            (
-                summary.status + why,
-                f"{summary.global_step:,} steps in {summary.runtime_s:.1f} s; "
-                f"{wall_s:.1f} s with the set-up and the samples",
-            )
-        ]
+        took = f"{summary.global_step:,} steps in {summary.runtime_s:.1f} s"
+        rows = [(summary.status + why, f"{took}; {wall_s:.1f} s with set-up and samples")]
         scores = [row for row in job.run.state.log_history if "eval_loss" in row]
         if scores:
             last = scores[-1]
             text = f"{last['eval_loss']:.4f} nats per character on the held-out text"
             text += "" if last["step"] == summary.global_step else f", at step {last['step']:,}"
             first = scores[0]
-            text += f" ({first['eval_loss']:.4f} at step {first['step']:,})" if first != last else ""
+            if first != last:
+                text += f" ({first['eval_loss']:.4f} at step {first['step']:,})"
             rows.append(("loss", text))
         return rows
 
@@ -206,8 +198,8 @@ def ledger_table(rows: Sequence[LedgerRow]) -> Table:
             justify: Any = "left" if name in ("subscriber", "runs on", "out") else "right"
             table.add_column(name, justify=justify)
             kept.append(cells)
-    for cells in zip(*kept, strict=True):
-        table.add_row(*map(Text, cells))
+    for row_cells in zip(*kept, strict=True):
+        table.add_row(*map(Text, row_cells))
     return table
 
 

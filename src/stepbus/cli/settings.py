@@ -67,9 +67,7 @@ def read_config(path: str) -> dict[str, Any]:
     settings = {str(name).replace("-", "_"): value for name, value in found.items()}
     for name in settings:
         if name not in ALL_FIELDS:
-            raise ArgumentError(
-                f"--config {path} has an unknown setting {name!r}: {_hint(name)}"
-            )
+            raise ArgumentError(f"--config {path} has an unknown setting {name!r}: {_hint(name)}")
     return settings
 
 
@@ -105,7 +103,7 @@ def _as_yaml(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's view of scalars (`no` is a word, 3e-3 a number); a name given twice is an error."""
+    """YAML 1.2's view of scalars: `no` is a word, 3e-3 a number. A name given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping, each of its names once."""
@@ -128,6 +126,8 @@ _Loader.add_implicit_resolver(
 )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.inf$|\.nan$"),
+    re.compile(
+        r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.inf$|\.nan$"
+    ),
     list("-+.0123456789"),
 )

@@ -45,6 +45,7 @@ def run_command(command: TextCommand, words: Sequence[str]) -> int:
         print(as_config(build(values), output_dir_chosen="output_dir" in values))
         return FINISHED
     resume = found["resume"] or bool(values.get("resume_from_checkpoint"))
+    _calm_threads()
     if resume:
         args = _resumed(command, layers, values)
     else:
@@ -56,6 +57,15 @@ def run_command(command: TextCommand, words: Sequence[str]) -> int:
     from .text_run import run_text_job
 
     return run_text_job(args, command.prog)
+
+
+def _calm_threads() -> None:
+    """Has torch's threads sleep while they wait for one another, unless told otherwise.
+
+    As it is, they spin: on two cores with one other busy program a step then takes twice as long.
+    Must be called before torch is loaded.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _resumed(
@@ -70,16 +80,16 @@ def _resumed(
     from ..engine.text.job import saved_arguments
 
     saved = saved_arguments(output_dir, checkpoint)
-    known = {name: value for name, value in saved.items() if name in TextJobArguments.__dataclass_fields__}
+    fields = TextJobArguments.__dataclass_fields__
+    known = {name: value for name, value in saved.items() if name in fields}
     given = layered([known, *layers[1:]])
     return build({**given, "output_dir": output_dir, "resume_from_checkpoint": checkpoint})
 
 
 def _parser(command: TextCommand) -> FlagParser:
     files = " [FILE ...]" if command.takes_files else ""
-    parser = FlagParser(
-        command.prog, command.description, usage=f"{command.prog}{files} [--config YAML] [--flag VALUE ...]"
-    )
+    usage = f"{command.prog}{files} [--config YAML] [--flag VALUE ...]"
+    parser = FlagParser(command.prog, command.description, usage=usage)
     if command.takes_files:
         parser.add_argument("files", nargs="*", metavar="FILE", help="UTF-8 text files to learn")
     options = parser.options

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ..schemas.errors import StepbusError
 from ..schemas.text_job_arguments import TextJobArguments
-from ..subscribers import CSVHistory, JSONLHistory, LossCurve, TensorBoardCallback
+from ..subscribers import CSVHistory, JSONLHistory, LossCurve, Reporter, TensorBoardCallback
 from .exit_codes import FAILED, FINISHED, INTERRUPTED, TERMINATED, UNDELIVERED
 from .failure import tell
 from .report import Report, sample_panel
@@ -48,8 +48,11 @@ def run_text_job(args: TextJobArguments, command: str) -> int:
 
 def left_out() -> list[str]:
     """What the installed packages do not allow; all of it is in the extra `demo`."""
-    names = {"TensorBoard files": TensorBoardCallback, "the loss curve": LossCurve}
-    return [name for name, subscriber in names.items() if not subscriber.is_installed()]
+    names: dict[str, type[Reporter]] = {
+        "TensorBoard files": TensorBoardCallback,
+        "the loss curve": LossCurve,
+    }
+    return [name for name, reporter in names.items() if not reporter.is_installed()]
 
 
 def _histories(args: TextJobArguments) -> list[Any]:

@@ -57,7 +57,9 @@ def _wait(vote: Vote, pending: Path, answer: Path, timeout_s: float) -> int:
     if taken:
         print(f"taken, not decided within {timeout_s:g} s: the verdict will be in {answer}")
     else:
-        print(f"no run answered within {timeout_s:g} s, and the vote was taken back: is one running?")
+        print(
+            f"no run answered within {timeout_s:g} s, and the vote was taken back: is one running?"
+        )
     return FAILED
 
 

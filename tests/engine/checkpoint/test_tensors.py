@@ -253,12 +253,3 @@ def test_a_file_that_is_missing_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_tensors(folder)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_device_tensors_come_back_on_the_cpu(tmp_path: Path, same: Same) -> None:
-    tensor = torch.randn(300, 300, device="cuda")
-    write_tensors(tmp_path / "state", {"a": tensor, "b": tensor.t()})
-    back = read_tensors(tmp_path / "state")
-    assert same(back["a"], tensor.cpu())
-    assert torch.equal(back["b"], tensor.cpu().t())

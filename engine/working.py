@@ -1,0 +1,45 @@
+"""The parts of an open run, wired to one another."""
+
+from __future__ import annotations
+
+import torch
+
+from ..bus import RunLink
+from ..schemas import TrainingArguments
+from .acting import Acting
+from .evaluating import Evaluate, Evaluating
+from .parts import RunParts
+from .rng import preserved_rng
+from .rounds import Rounds
+from .saving import Saving
+from .signals import StopSignals
+from .stepping import Stepping
+
+
+class Working:
+    """Who counts the votes of a run, who acts on them, and who keeps its steps."""
+
+    def __init__(
+        self,
+        args: TrainingArguments,
+        link: RunLink,
+        saving: Saving,
+        parts: RunParts,
+        evaluate: Evaluate | None,
+        optimizer: torch.optim.Optimizer | None,
+        signals: StopSignals | None,
+    ) -> None:
+        # One for all handlers: it remembers what is dear to read.
+        keeper = preserved_rng()
+        link.gate.guard = lambda: keeper
+        self.rounds = Rounds(link, signals)
+        self.evaluating = Evaluating(args, link, saving.model, evaluate, self.rounds)
+        self.acting = Acting(
+            args, link, saving, self.rounds, self.evaluating, parts.window, optimizer, signals
+        )
+        self.evaluating.log = self.acting.emit_log
+        self.rounds.actions = self.acting.actions()
+        parts.leaves_epoch = self.rounds.leaves_epoch
+        self.stepping = Stepping(
+            args, link, self.rounds, parts.position, self.acting.note_learning_rate
+        )
