@@ -55,6 +55,9 @@ class LoopWorker:
                     await self._open()
                     self.phase = "handlers"
                     await self._serve()
+        except asyncio.CancelledError:
+            # Somebody cancelled the bare asyncio task. Let out, it would cancel all the others.
+            pass
         finally:
             if not self.mailbox.closed:
                 self.handling.quarantine("its task was cancelled")

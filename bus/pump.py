@@ -36,6 +36,7 @@ REST_S = 0.0002
 """How long it then lets the training thread have it."""
 HURRY = 5_000
 """With more events waiting than this, the pump rests no more."""
+HURRIED_SLICE_S = 0.003
 UNRESOLVED_AFTER_S = 30.0
 """An event whose values have not come from the device by then goes out without them."""
 LOOK_AT_WORKERS_S = 0.1
@@ -120,33 +121,36 @@ class Pump:
         while not self._ended:
             self._attention.wait(self._tick_s)
             self._attention.clear()
-            self._work()
-            try:
+            more = True
+            while more and not self._ended:
+                more = self._work()
+                # After each slice, since there may be more to do for ever.
                 self._look()
-            except Exception as error:
-                self._own_fault("looking after runs and workers", error)
 
     def _own_fault(self, what: str, error: Exception) -> None:
         # What is behind it must still get out.
         self.error = error
         log.error(f"the pump failed on {what} and goes on: {error!r}", exc_info=True)
 
-    def _work(self) -> None:
+    def _work(self) -> bool:
+        """Works for a slice; True when there is more to do."""
         queue = self._queue
+        if not queue:
+            return False
         offset = self._bus.clock.time() - self._bus.clock.monotonic()
         held_back = False
-        while queue and not held_back and not self._ended:
-            try:
-                held_back = self._work_a_slice(queue, offset)
-            except Exception as error:
-                self._own_fault("an event", error)
-            self._post()
-            if len(queue) < HURRY:
-                time.sleep(REST_S)
+        try:
+            held_back = self._work_a_slice(queue, offset)
+        except Exception as error:
+            self._own_fault("an event", error)
+        self._post()
+        if len(queue) < HURRY:
+            time.sleep(REST_S)
+        return not held_back and bool(queue)
 
     def _work_a_slice(self, queue: deque[Any], offset: float) -> bool:
-        """Works for SLICE_S at most; True when the first event waits for its values."""
-        end = time.perf_counter() + SLICE_S
+        """Works for a moment; True when the first event waits for its values."""
+        end = time.perf_counter() + (SLICE_S if len(queue) < HURRY else HURRIED_SLICE_S)
         popleft, hand_on = queue.popleft, self._hand_on
         num_events = 0
         while queue:
@@ -238,13 +242,16 @@ class Pump:
 
     def _look(self) -> None:
         now = self._bus.clock.monotonic()
-        if now >= self._look_at_workers:
-            self._look_at_workers = now + LOOK_AT_WORKERS_S
-            self._bus.look_after_workers(now)
-            self._outgoing.forget_finished()
-        if now >= self._look_at_runs:
-            self._look_at_runs = now + LOOK_AT_RUNS_S
-            for watch, files in self._watches.values():
-                watch.look(now)
-                if files is not None:
-                    files.look()
+        try:
+            if now >= self._look_at_workers:
+                self._look_at_workers = now + LOOK_AT_WORKERS_S
+                self._bus.look_after_workers(now)
+                self._outgoing.forget_finished()
+            if now >= self._look_at_runs:
+                self._look_at_runs = now + LOOK_AT_RUNS_S
+                for watch, files in self._watches.values():
+                    watch.look(now)
+                    if files is not None:
+                        files.look()
+        except Exception as error:
+            self._own_fault("looking after runs and workers", error)

@@ -35,7 +35,8 @@ class DataOrder:
 
     def _take_over(self, loader: DataLoader[Any]) -> None:
         samplers = [s for s in _samplers(loader) if isinstance(s, Sampler)]
-        for holder in (loader, *samplers):
+        holders: list[Any] = [loader, *samplers]
+        for holder in holders:
             generator = getattr(holder, "generator", self._own)
             if generator is None:
                 holder.generator = self._own

@@ -23,16 +23,17 @@ def lr_lambda(schedule: str, num_warmup_steps: int, num_training_steps: int) -> 
         ArgumentError: there is no such schedule, or not in this version.
     """
     if schedule not in SCHEDULES:
-        raise ArgumentError(f"There is no schedule {schedule!r}: {nearest(schedule, SCHEDULES)}")
+        known = [known.value for known in SCHEDULES]
+        raise ArgumentError(f"There is no schedule {schedule!r}: {nearest(schedule, known)}")
     after_warmup = _SHAPES[SchedulerType(schedule)]
     if schedule == SchedulerType.CONSTANT:
         num_warmup_steps = 0
+    length = max(1, num_training_steps - num_warmup_steps)
 
     def factor(step: int) -> float:
         if step < num_warmup_steps:
             return step / max(1, num_warmup_steps)
-        done = step - num_warmup_steps
-        return after_warmup(done / max(1, num_training_steps - num_warmup_steps))
+        return after_warmup((step - num_warmup_steps) / length, (num_training_steps - step) / length)
 
     return factor
 
@@ -48,21 +49,22 @@ def make_scheduler(
     return LambdaLR(optimizer, lr_lambda(schedule, num_warmup_steps, num_training_steps))
 
 
-def _linear(done: float) -> float:
-    return max(0.0, 1.0 - done)
+def _linear(done: float, left: float) -> float:
+    return max(0.0, left)
 
 
-def _cosine(done: float) -> float:
+def _cosine(done: float, left: float) -> float:
     return max(0.0, 0.5 * (1.0 + math.cos(math.pi * done)))
 
 
-def _constant(done: float) -> float:
+def _constant(done: float, left: float) -> float:
     return 1.0
 
 
-_SHAPES: dict[SchedulerType, Callable[[float], float]] = {
+_SHAPES: dict[SchedulerType, Callable[[float, float], float]] = {
     SchedulerType.LINEAR: _linear,
     SchedulerType.COSINE: _cosine,
     SchedulerType.CONSTANT: _constant,
     SchedulerType.CONSTANT_WITH_WARMUP: _constant,
 }
+"""The factor by the parts of the steps after warm-up that are done and that are left."""

@@ -26,6 +26,8 @@ class Plan(NamedTuple):
     num_epochs: float
     steps_per_epoch: int
     """0 where the loader cannot tell its length."""
+    most_epochs: float = math.inf
+    """Where the run goes by epochs, it has no more, though some were left early."""
 
 
 def plan(args: TrainingArguments, loader: Iterable[Any]) -> Plan:
@@ -51,7 +53,8 @@ def plan(args: TrainingArguments, loader: Iterable[Any]) -> Plan:
     per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
     if args.max_steps > 0:
         return Plan(args.max_steps, math.ceil(args.max_steps / per_epoch), per_epoch)
-    return Plan(math.ceil(args.num_train_epochs * per_epoch), args.num_train_epochs, per_epoch)
+    epochs = args.num_train_epochs
+    return Plan(math.ceil(epochs * per_epoch), epochs, per_epoch, math.ceil(epochs))
 
 
 class Stepping:
@@ -118,8 +121,10 @@ class Stepping:
         position, state, rounds = self._position, self._link.state, self._rounds
         if position.epoch_ended:
             position.begin_next_epoch()
-        while rounds.stop is None and (
-            state.global_step < self.plan.max_steps or position.micro_batches
+        while (
+            rounds.stop is None
+            and position.epoch < self.plan.most_epochs
+            and (state.global_step < self.plan.max_steps or position.micro_batches)
         ):
             state.epoch = self._epochs_done()
             self._link.emit("epoch_begin")
@@ -171,7 +176,7 @@ class Stepping:
                 if not self._position.micro_batches:
                     raise DataError(
                         "The training data gave no batch in this epoch: it is empty, or can be "
-                        "gone through only once. Give a loader that starts anew each time, or more data."
+                        "gone through only once. Give a loader that starts anew each time."
                     )
                 self._exhausted = True
                 return

@@ -7,6 +7,7 @@ import tempfile
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from stepbus import EventBus, Log, TrainingArguments, TrainingRun, Vote
 
@@ -15,7 +16,7 @@ bus = EventBus()
 
 @bus.subscribe("log")
 def watch(event: Log) -> Vote | None:
-    loss = event.logs["loss"] if "loss" in event.logs else None
+    loss = event.logs.get("loss")
     print(f"step {event.step:3d}: {dict(event.logs)}")
     if isinstance(loss, float) and loss < 0.05:
         return Vote("stop", reason=f"a loss of {loss:.3f} is low enough")
@@ -30,8 +31,7 @@ def goodbye(event: object) -> None:
 torch.manual_seed(0)
 inputs = torch.randn(256, 8)
 targets = inputs @ torch.randn(8, 1)
-samples = [{"x": x, "y": y} for x, y in zip(inputs, targets, strict=True)]
-loader = torch.utils.data.DataLoader(samples, batch_size=16, shuffle=True)
+loader = DataLoader(TensorDataset(inputs, targets), batch_size=16, shuffle=True)
 model = nn.Linear(8, 1)
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
 args = TrainingArguments(
@@ -43,8 +43,8 @@ args = TrainingArguments(
 )
 
 with TrainingRun(args, model=model, optimizer=optimizer, bus=bus) as run:
-    for batch in run.steps(loader):
-        loss = nn.functional.mse_loss(model(batch["x"]), batch["y"])
+    for x, y in run.steps(loader):
+        loss = nn.functional.mse_loss(model(x), y)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

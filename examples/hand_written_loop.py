@@ -8,6 +8,7 @@ import sys
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from stepbus import EarlyStoppingCallback, TrainingArguments, TrainingRun, set_seed
 
@@ -15,10 +16,10 @@ output_dir = sys.argv[1]
 set_seed(0)
 inputs = torch.randn(512, 8)
 targets = (inputs**2).sum(1, keepdim=True)
-samples = [{"x": x, "y": y} for x, y in zip(inputs, targets, strict=True)]
-train = torch.utils.data.DataLoader(samples[:448], batch_size=16, shuffle=True)
-held_out = torch.utils.data.DataLoader(samples[448:], batch_size=16)
-model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Dropout(0.1), nn.Linear(32, 1))
+train = DataLoader(TensorDataset(inputs[:448], targets[:448]), batch_size=16, shuffle=True)
+held_out = DataLoader(TensorDataset(inputs[448:], targets[448:]), batch_size=16)
+first = nn.Linear(8, 32)
+model = nn.Sequential(first, nn.Tanh(), nn.Dropout(0.1), nn.Linear(32, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 70)
 
@@ -40,10 +41,8 @@ if "--resume" in sys.argv:
 
 def evaluate() -> dict[str, float]:
     model.eval()
-    losses = []
     with torch.no_grad():
-        for batch in run.evaluation_steps(held_out):
-            losses.append(nn.functional.mse_loss(model(batch["x"]), batch["y"]))
+        losses = [nn.functional.mse_loss(model(x), y) for x, y in run.evaluation_steps(held_out)]
     return {"loss": torch.stack(losses).mean().item()}
 
 
@@ -55,8 +54,8 @@ with TrainingRun(
     evaluate=evaluate,
     callbacks=[EarlyStoppingCallback(early_stopping_patience=3)],
 ) as run:
-    for batch in run.steps(train):
-        loss = nn.functional.mse_loss(model(batch["x"]), batch["y"])
+    for x, y in run.steps(train):
+        loss = nn.functional.mse_loss(model(x), y)
         (loss / run.accumulation).backward()
         if run.accumulating:
             continue
@@ -64,7 +63,7 @@ with TrainingRun(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        run.log({"weights": model[0].weight.norm()})
+        run.log({"weights": first.weight.norm()})
         run.end_step(loss=loss, grad_norm=norm)
 
 assert run.summary is not None

@@ -82,7 +82,7 @@ class TextJobArguments(TrainingArguments):
     """Log the first step too."""
     eval_strategy: Interval = IntervalStrategy.STEPS
     """When to evaluate: no, steps, epoch."""
-    eval_steps: Steps | None = 0.25
+    eval_steps: Steps | None = 0.125
     """Steps between evaluations, logging_steps where None; below 1, a part of the run."""
     save_steps: Steps = 0.25
     """Steps between checkpoints; below 1, a part of the run."""

@@ -33,7 +33,9 @@ for line, code in blocks:
 FENCE = re.compile(r"^( *)```(\S*)\s*$")
 NOTE = re.compile(r"^ *<!-- (fragment|output)(?:: *(.*?))? *-->\s*$")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FILE = re.compile(r"`((?:examples|docs|bus|engine|schemas|subscribers|tests|benchmarks|src)/[\w./-]+)`")
+FILE = re.compile(
+    r"`((?:examples|docs|bus|engine|schemas|subscribers|tests|benchmarks|src)/[\w./-]+)`"
+)
 FOREIGN = re.compile(r"[a-z]+:|#")
 
 
@@ -157,8 +159,10 @@ def test_links_and_named_files_exist(page: Path) -> None:
 
 @functools.cache
 def anchors_of(page: Path) -> frozenset[str]:
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    titles = re.findall(r"^#+ +(.+?) *$", text, flags=re.M)
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    titles = re.findall(r"^#+ +(.+?) *$", text, flags=re.MULTILINE)
     return frozenset(re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles)
 
 
@@ -219,8 +223,16 @@ def test_commands_are_real(words: list[str]) -> None:
             assert has_word(flag, known), f"`stepbus {words[0]} --help` knows no {flag!r}:\n{known}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("yaml"), ids=name_of)
-def test_yaml_blocks_are_mappings(page: Path) -> None:
+def test_yaml_blocks_are_configurations(page: Path, tmp_path: Path) -> None:
     for block in blocks_of(page):
         if block.language == "yaml":
-            assert isinstance(yaml.safe_load(block.code), dict), f"{name_of(page)}:{block.line}"
+            config = tmp_path / "config.yaml"
+            config.write_text(block.code, encoding="utf-8")
+            command = [sys.executable, "-m", "stepbus", "train"]
+            printed = run([*command, "--config", str(config), "--print-config"], tmp_path)
+            for name in yaml.safe_load(block.code):
+                assert re.search(rf"^{name}: ", printed, flags=re.MULTILINE), (
+                    f"{name} in\n{printed}"
+                )

@@ -29,7 +29,7 @@ runpy.run_module("stepbus", run_name="__main__", alter_sys=True)
 # What a full disk does to a checkpoint, while the small files still find room.
 NO_ROOM = """\
 import resource, runpy
-resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 runpy.run_module("stepbus", run_name="__main__", alter_sys=True)
 """
 
@@ -103,7 +103,8 @@ def test_ctrl_c_saves_says_how_to_go_on_and_leaves_no_process(
 def test_a_failure_is_exit_code_1_and_one_line(
     tiny: tuple[str, ...], text_file: Path, tmp_path: Path
 ) -> None:
-    words = ("train", str(text_file), *tiny, "--max-steps", "2", "--output-dir", "here")
+    large = ("--width", "256", "--max-steps", "2", "--output-dir", "here")
+    words = ("train", str(text_file), *tiny, *large)
     done = subprocess.run(
         [sys.executable, "-c", NO_ROOM, *words],
         cwd=tmp_path,

@@ -75,7 +75,8 @@ def test_torch_is_not_loaded_to_give_help(words: str, tmp_path: Path) -> None:
 
 def test_no_words_are_answered_with_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert all(command in capsys.readouterr().out for command in COMMANDS)
+    output = capsys.readouterr().out
+    assert all(command in output for command in COMMANDS)
 
 
 def test_env_prints_what_a_bug_report_needs_and_no_secrets(

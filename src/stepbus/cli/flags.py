@@ -109,8 +109,8 @@ def add_fields(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> Non
 
 def field_values(found: dict[str, Any]) -> dict[str, Any]:
     """Those of the parsed words that are arguments of the job, ready to be checked."""
-    values = {name: value for name, value in found.items() if name in ALL_FIELDS}
-    return {name: _plain(name, value) for name, value in values.items()}
+    names = found.keys() & ALL_FIELDS.keys() - NOT_FLAGS
+    return {name: _plain(name, found[name]) for name in names}
 
 
 def description_of(name: str) -> str:

@@ -139,8 +139,8 @@ class Report:
             self._console.print(early, late, sep="\n")
             return
         pair = Table.grid(expand=True, padding=(0, 1))
-        pair.add_column(ratio=1)
-        pair.add_column(ratio=1)
+        pair.add_column(ratio=1, overflow="fold")
+        pair.add_column(ratio=1, overflow="fold")
         pair.add_row(early, late)
         self._console.print(pair)
 
@@ -166,7 +166,7 @@ class Report:
 def sample_panel(title: str, text: str) -> Panel:
     """Written text in a frame; what a terminal would obey is shown as a dot."""
     shown = "".join(char if char.isprintable() or char == "\n" else "\u00b7" for char in text)
-    return Panel(Text(shown), title=title, title_align="left", border_style="dim", box=box.ROUNDED)
+    return Panel(Text(shown, overflow="fold"), title=title, title_align="left", border_style="dim", box=box.ROUNDED)
 
 
 def lost(row: LedgerRow) -> int:

@@ -15,7 +15,7 @@ from ..schemas.errors import ArgumentError, nearest
 from ..schemas.text_job_arguments import TextJobArguments
 from .flags import ALL_FIELDS, GROUPS, NOT_FLAGS, description_of
 
-COMMENT_COLUMN = 44
+COMMENT_COLUMN = 42
 
 
 def build(values: dict[str, Any]) -> TextJobArguments:
@@ -88,7 +88,7 @@ def as_config(args: TextJobArguments, *, output_dir_chosen: bool) -> str:
                 line = f"# {name}: left out, so that each run gets a folder of its own"
                 lines.append(line)
                 continue
-            lines.append(f"{line:{COMMENT_COLUMN}}# {description_of(name)}".rstrip())
+            lines.append(f"{line:{COMMENT_COLUMN}} # {description_of(name)}".rstrip())
     return "\n".join(lines[1:])
 
 
@@ -122,7 +122,7 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF")
+    "tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
