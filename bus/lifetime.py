@@ -106,6 +106,14 @@ class BusLifetime:
             raise
         return self
 
+    def wait_ready(self) -> None:
+        """Waits for the set-up of those who were subscribed while the bus was running.
+
+        Raises:
+            DeliveryError: a required subscriber could not be set up.
+        """
+        self._workforce.wait_ready(time.monotonic() + self.setup_timeout)
+
     def stop(self, timeout: float | None = None) -> None:
         """Drains, calls every teardown and ends all threads; the bus can be started again.
 

@@ -8,11 +8,14 @@ from typing import Any, Literal, NamedTuple
 from ..schemas import Event, Resumed, Stalled, SubscriberFailed, TrainingEvent
 from ..schemas.errors import ArgumentError, nearest
 from .checks import check_count, check_seconds
+from .diagnostics import get_logger
 from .filters import Filter, FilterCounts
 from .handler import Handler, check_handler, is_async, name_of
 from .ledger import Account, LedgerRow
 from .mailbox import Mailbox, Overflow, check_overflow
 from .subscriber import Subscriber, handlers_of
+
+log = get_logger()
 
 Delivery = Literal["loop", "thread", "gate"]
 DELIVERIES: tuple[Delivery, ...] = ("loop", "thread", "gate")
@@ -130,8 +133,29 @@ class Subscription:
             )
 
     def new_mailbox(self) -> Mailbox:
-        """An empty mailbox with the subscription's policy."""
-        return Mailbox(self.options.overflow, self.options.mailbox_size)
+        """An empty mailbox with the subscription's policy; what it drops goes on the account."""
+        options = self.options
+        return Mailbox(
+            options.overflow,
+            options.mailbox_size,
+            on_drop=self._note_drop,
+            on_half_full=self._warn_of_backlog,
+        )
+
+    def _note_drop(self, cause: str, count: int) -> None:
+        first = cause not in self.account.dropped
+        self.account.drop(cause, count)
+        if first and self.options.overflow == "buffer":
+            log.error(
+                f"the mailbox of subscriber {self.name} is full: it is losing events from now on"
+            )
+
+    def _warn_of_backlog(self, num_waiting: int) -> None:
+        log.warning(
+            f"subscriber {self.name} falls behind: {num_waiting:,} events wait in its mailbox, "
+            "half of what is kept in memory. Subscribe with every=, or with "
+            "overflow='drop_oldest' or 'latest'."
+        )
 
     def route(self, kind: type[Event]) -> Route | None:
         """The route for a class of events: the closest class that it named, or None."""

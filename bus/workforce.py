@@ -9,20 +9,16 @@ from collections.abc import Iterable
 import anyio
 
 from ..schemas.errors import DeliveryError
-from .diagnostics import get_logger
 from .dismissal import dismiss
 from .event_stream import StreamWorker
 from .handling import Services
 from .loop_host import LoopHost
 from .loop_worker import LoopWorker
-from .mailbox import Mailbox
 from .oversight import Oversight
 from .subscription import Subscription
 from .thread_worker import ThreadWorker
 from .waiting import Countdown
 from .worker import Worker
-
-log = get_logger()
 
 
 class Workforce:
@@ -68,7 +64,7 @@ class Workforce:
         if stream is not None:
             self._workers[subscription] = stream
             return
-        subscription.mailbox = self._new_mailbox(subscription)
+        subscription.mailbox = subscription.new_mailbox()
         if subscription.delivery == "thread":
             worker = ThreadWorker(subscription, self._services)
             worker.start()
@@ -77,29 +73,6 @@ class Workforce:
             task = LoopWorker(subscription, self._services)
             self._workers[subscription] = task
             self._loop_host().add(task)
-
-    def _new_mailbox(self, subscription: Subscription) -> Mailbox:
-        name = subscription.name
-        options = subscription.options
-
-        def half_full(waiting: int) -> None:
-            log.warning(
-                f"subscriber {name} falls behind: {waiting:,} events wait in its mailbox, half of "
-                "what is kept in memory. Subscribe with every=, or with overflow='drop_oldest' or "
-                "'latest'."
-            )
-
-        def dropped(cause: str, count: int) -> None:
-            first = cause not in subscription.account.dropped
-            subscription.account.drop(cause, count)
-            if first and options.overflow == "buffer":
-                log.error(
-                    f"the mailbox of subscriber {name} is full: it is losing events from now on"
-                )
-
-        return Mailbox(
-            options.overflow, options.mailbox_size, on_drop=dropped, on_half_full=half_full
-        )
 
     def _loop_host(self) -> LoopHost:
         if self._loop is None or self._loop.ended.is_set():

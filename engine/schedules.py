@@ -33,7 +33,9 @@ def lr_lambda(schedule: str, num_warmup_steps: int, num_training_steps: int) -> 
     def factor(step: int) -> float:
         if step < num_warmup_steps:
             return step / max(1, num_warmup_steps)
-        return after_warmup((step - num_warmup_steps) / length, (num_training_steps - step) / length)
+        return after_warmup(
+            (step - num_warmup_steps) / length, (num_training_steps - step) / length
+        )
 
     return factor
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stepbus.bus import ControlChannel, EventBus, RunControl
 from stepbus.bus.testing import FakeClock, Recorder, ScriptedVotes
 from stepbus.schemas import (
@@ -175,10 +176,18 @@ def test_votes_for_different_actions_are_apart() -> None:
     assert not control.has_votes
 
 
-@pytest.mark.parametrize(("cast_at", "lasts", "asked_at", "stands"), [
-    (10, 5, 15, True), (10, 5, 16, False), (0, 1, 1, True), (0, 1, 2, False),
-])
-def test_a_vote_lapses_after_its_steps(cast_at: int, lasts: int, asked_at: int, stands: bool) -> None:
+@pytest.mark.parametrize(
+    ("cast_at", "lasts", "asked_at", "stands"),
+    [
+        (10, 5, 15, True),
+        (10, 5, 16, False),
+        (0, 1, 1, True),
+        (0, 1, 2, False),
+    ],
+)
+def test_a_vote_lapses_after_its_steps(
+    cast_at: int, lasts: int, asked_at: int, stands: bool
+) -> None:
     for step in (cast_at, None):
         control = a_run()
         control.step = cast_at

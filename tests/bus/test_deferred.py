@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from stepbus.bus import Deferred, EventBus, RunLink
+
+from stepbus.bus import Deferred, EventBus, RunLink, TrainerCallback
 from stepbus.bus.deferred import fill
 from stepbus.bus.testing import FakeClock, Recorder
 from stepbus.schemas import Log, StepEnd, TrainerControl, TrainerState
-from stepbus.bus import TrainerCallback
 
 MakeBus = Callable[..., EventBus]
 

@@ -1,12 +1,15 @@
 """Filters against a naive model."""
 
 import math
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stepbus.bus import Filter
+
+from stepbus.bus import EventBus, Filter
 from stepbus.bus.filters import FilterCounts
 from stepbus.bus.testing import FakeClock, Recorder
 from stepbus.schemas import ArgumentError, StepEnd, TrainerState
@@ -152,10 +155,7 @@ def test_a_predicate_that_is_no_function_is_an_error() -> None:
         Filter(when=not_a_function)
 
 
-def test_a_predicate_is_evaluated_where_the_handler_runs(make_bus: Any) -> None:
-    import threading
-
-    bus = make_bus()
+def test_a_predicate_is_evaluated_where_the_handler_runs(bus: EventBus) -> None:
     threads: list[set[int]] = [set(), set()]
 
     def odd(event: StepEnd) -> bool:
@@ -181,7 +181,7 @@ def test_a_predicate_is_evaluated_where_the_handler_runs(make_bus: Any) -> None:
     assert threading.get_ident() not in threads[0]
 
 
-def test_counts_begin_anew_with_each_run(make_bus: Any) -> None:
+def test_counts_begin_anew_with_each_run(make_bus: Callable[..., EventBus]) -> None:
     clock = FakeClock()
     bus = make_bus(clock=clock)
     first, slow = Recorder(), Recorder()

@@ -1,4 +1,4 @@
-"""The gate: handlers on the training thread, exact, in order, and callbacks that share a control."""
+"""The gate: handlers on the training thread, in order, and callbacks that share a control."""
 
 import contextlib
 import threading
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from stepbus.bus import EventBus, RunLink, TrainerCallback
 from stepbus.bus.subscriber import overridden_hooks
 from stepbus.bus.testing import Recorder
@@ -34,7 +35,7 @@ def step(link: RunLink) -> dict[str, Vote]:
     link.collect_gate_votes()
     found = {}
     for action in ("log", "evaluate", "save", "stop_epoch", "stop"):
-        outcome = link.votes.decide(action, link.state.global_step)  # type: ignore[arg-type]
+        outcome = link.votes.decide(action, link.state.global_step)
         if outcome is not None and outcome.decision.votes:
             found[action] = outcome.decision.votes[0]
     return found
@@ -67,12 +68,16 @@ def test_gate_handlers_run_on_the_training_thread_in_the_order_of_subscription(
     bus: EventBus,
 ) -> None:
     called: list[tuple[str, int]] = []
+
+    class Handler:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __call__(self, event: Event) -> None:
+            called.append((self.name, threading.get_ident()))
+
     for name in ("first", "second", "third"):
-
-        def handler(event: Event, name: str = name) -> None:
-            called.append((name, threading.get_ident()))
-
-        bus.subscribe("step_end", delivery="gate", name=name)(lambda event, h=handler: h(event))
+        bus.subscribe("step_end", delivery="gate", name=name)(Handler(name))
     link = bus.open_run(TrainerState())
     link.emit("step_end")
     here = threading.get_ident()
@@ -134,8 +139,8 @@ def test_subscribing_and_unsubscribing_gates_in_the_middle_of_a_run(
 
 
 def test_the_last_writer_wins_and_is_credited(link: RunLink) -> None:
-    sets, clears, again = Sets(should_save=True), Clears(should_save=False), Setter(should_save=True)
-    for callback in (sets, clears, again):
+    clears = Clears(should_save=False)
+    for callback in (Sets(should_save=True), clears, Setter(should_save=True)):
         link.gate.add(callback)
     votes = step(link)
     assert set(votes) == {"save"}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from stepbus.bus import EventBus, LedgerRow, RunLink, Subscriber, handling
 from stepbus.bus.testing import Recorder
 from stepbus.schemas import DeliveryError, Event, Log, StepEnd, SubscriberFailed, TrainerState, Vote
@@ -13,7 +14,7 @@ MakeBus = Callable[..., EventBus]
 DELIVERIES = pytest.mark.parametrize("delivery", ["thread", "loop", "gate"])
 
 
-def handler_for(delivery: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def handler_for(delivery: Any, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     if delivery != "loop":
         return function
 
@@ -40,7 +41,7 @@ def row_of(bus: EventBus, name: str) -> LedgerRow:
 
 @DELIVERIES
 def test_a_failure_is_counted_logged_once_per_kind_and_heard_of_by_others(
-    bus: EventBus, delivery: str, caplog: pytest.LogCaptureFixture
+    bus: EventBus, delivery: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[int] = []
 
@@ -51,7 +52,7 @@ def test_a_failure_is_counted_logged_once_per_kind_and_heard_of_by_others(
         if event.step == 4:
             raise KeyError("another kind")
 
-    bus.subscribe("step_end", delivery=delivery, name="bad")(handler_for(delivery, fail))  # type: ignore[arg-type]
+    bus.subscribe("step_end", delivery=delivery, name="bad")(handler_for(delivery, fail))
     others = Recorder()
     bus.subscribe("step_end", SubscriberFailed)(others)
     emit_steps(bus, 5)
@@ -63,37 +64,44 @@ def test_a_failure_is_counted_logged_once_per_kind_and_heard_of_by_others(
     assert "no 2" not in caplog.text
     assert len(others.of(StepEnd)) == 5
     failed = others.of(SubscriberFailed)
-    assert [f.error for f in failed] == ["ValueError: no 1", "ValueError: no 2", "KeyError: 'another kind'"]
+    assert [f.error for f in failed] == [
+        "ValueError: no 1",
+        "ValueError: no 2",
+        "KeyError: 'another kind'",
+    ]
     assert [f.failures for f in failed] == [1, 2, 3]
     assert {f.event_name for f in failed} == {"step_end"}
 
 
 @DELIVERIES
 def test_after_n_failures_in_a_row_it_is_quarantined_and_its_teardown_still_runs(
-    make_bus: MakeBus, delivery: str, caplog: pytest.LogCaptureFixture
+    make_bus: MakeBus, delivery: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     closed: list[str] = []
     seen: list[int] = []
 
+    def fail(event: StepEnd) -> None:
+        seen.append(event.step)
+        if event.step != 3:
+            raise ValueError("no")
+
     class Bad(Subscriber):
         def on_step_end(self, event: StepEnd) -> None:
-            seen.append(event.step)
-            if event.step != 3:
-                raise ValueError("no")
+            fail(event)
 
         def close(self) -> None:
             closed.append("closed")
 
     class AsyncBad(Subscriber):
         async def on_step_end(self, event: StepEnd) -> None:
-            Bad.on_step_end(self, event)  # type: ignore[arg-type]
+            fail(event)
 
         async def close(self) -> None:
             closed.append("closed")
 
     bus = make_bus()
     bad = AsyncBad() if delivery == "loop" else Bad()
-    bus.subscribe(bad, delivery=delivery, quarantine_after=3, name="bad")  # type: ignore[arg-type]
+    bus.subscribe(bad, delivery=delivery, quarantine_after=3, name="bad")
     others = Recorder()
     bus.subscribe(SubscriberFailed)(others)
     link = emit_steps(bus, 10)
@@ -110,7 +118,7 @@ def test_after_n_failures_in_a_row_it_is_quarantined_and_its_teardown_still_runs
 
 @pytest.mark.parametrize("delivery", ["thread", "loop"])
 def test_a_retry_keeps_its_place(
-    make_bus: MakeBus, delivery: str, monkeypatch: pytest.MonkeyPatch
+    make_bus: MakeBus, delivery: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handling, "RETRY_DELAY_S", 0.001)
     bus = make_bus()
@@ -144,11 +152,11 @@ def test_retries_wait_longer_each_time_up_to_a_bound(bus: EventBus) -> None:
 
 
 @DELIVERIES
-def test_a_critical_failure_is_a_stop_vote_beyond_any_veto(bus: EventBus, delivery: str) -> None:
+def test_a_critical_failure_is_a_stop_vote_beyond_any_veto(bus: EventBus, delivery: Any) -> None:
     def fail(event: StepEnd) -> None:
         raise ValueError("the licence server is gone")
 
-    bus.subscribe("step_end", delivery=delivery, critical=True, name="bad")(  # type: ignore[arg-type]
+    bus.subscribe("step_end", delivery=delivery, critical=True, name="bad")(
         handler_for(delivery, fail)
     )
     link = emit_steps(bus, 1)
@@ -205,11 +213,11 @@ def test_who_failed_is_not_told_of_it_but_a_namesake_is(bus: EventBus) -> None:
 @DELIVERIES
 @pytest.mark.parametrize("nonsense", [True, 17, "save", {"action": "save"}, ["save"], [None]])
 def test_a_nonsense_result_is_said_once_and_changes_nothing_else(
-    bus: EventBus, delivery: str, nonsense: object, caplog: pytest.LogCaptureFixture
+    bus: EventBus, delivery: Any, nonsense: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     others = Recorder()
     bus.subscribe(SubscriberFailed)(others)
-    bus.subscribe("step_end", delivery=delivery, critical=True, name="odd")(  # type: ignore[arg-type]
+    bus.subscribe("step_end", delivery=delivery, critical=True, name="odd")(
         handler_for(delivery, lambda event: nonsense)
     )
     link = emit_steps(bus, 8)
@@ -235,12 +243,12 @@ def test_votes_from_a_generator_that_raises_are_a_failure(bus: EventBus) -> None
 
 @DELIVERIES
 def test_a_predicate_that_raises_is_a_failure_of_its_subscriber(
-    bus: EventBus, delivery: str
+    bus: EventBus, delivery: Any
 ) -> None:
     def broken(event: StepEnd) -> bool:
         raise AttributeError("no such field")
 
-    bus.subscribe("step_end", delivery=delivery, when=broken, quarantine_after=2, name="odd")(  # type: ignore[arg-type]
+    bus.subscribe("step_end", delivery=delivery, when=broken, quarantine_after=2, name="odd")(
         handler_for(delivery, lambda event: None)
     )
     emit_steps(bus, 5)
@@ -250,7 +258,7 @@ def test_a_predicate_that_raises_is_a_failure_of_its_subscriber(
 
 @DELIVERIES
 def test_votes_are_signed_with_the_subscriber_and_the_step_it_saw(
-    bus: EventBus, delivery: str
+    bus: EventBus, delivery: Any
 ) -> None:
     results: list[Any] = [
         Vote("save"),
@@ -258,13 +266,13 @@ def test_votes_are_signed_with_the_subscriber_and_the_step_it_saw(
         (),
         None,
     ]
-    bus.subscribe("step_end", delivery=delivery, name="voter")(  # type: ignore[arg-type]
+    bus.subscribe("step_end", delivery=delivery, name="voter")(
         handler_for(delivery, lambda event: results[event.step - 1])
     )
     link = emit_steps(bus, 4)
     found = {}
     for action in ("save", "log", "evaluate"):
-        outcome = link.votes.decide(action, 4)  # type: ignore[arg-type]
+        outcome = link.votes.decide(action, 4)
         assert outcome is not None
         found[action] = outcome.decision.votes[0]
     assert (found["save"].voter, found["save"].step) == ("voter", 1)
@@ -324,15 +332,12 @@ def test_a_required_set_up_that_fails_is_an_error_and_leaves_no_thread(
     bus = EventBus()
     bus.subscribe("step_end")(Recorder())
     bus.subscribe(subscriber(), required=True)
-    with pytest.raises(DeliveryError, match="could not be set up.*no server at localhost") as error:
+    with pytest.raises(DeliveryError, match=r"could not be set up.*no server at") as error:
         bus.start()
     assert isinstance(error.value.__cause__, ConnectionError)
     assert not bus.running
-    with pytest.raises(DeliveryError), EventBus() as other:
-        other.subscribe(Recorder())
-        other.stop()
-        other.subscribe(subscriber(), required=True)
-        other.start()
+    with pytest.raises(DeliveryError), bus:
+        raise AssertionError("never entered")
 
 
 def test_a_set_up_that_hangs_is_given_up_and_an_error_where_required() -> None:

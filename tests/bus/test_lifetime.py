@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from stepbus.bus import EventBus, Subscriber
 from stepbus.bus.testing import Recorder
 from stepbus.schemas import BusClosedError, Event, StepEnd, TrainerState
@@ -53,10 +54,15 @@ def test_closing_delivers_everything_and_leaves_no_thread() -> None:
 
 def test_an_exception_in_the_block_comes_out_and_leaves_no_thread() -> None:
     recorder = Recorder()
-    with pytest.raises(KeyboardInterrupt), EventBus() as bus:
-        bus.subscribe("step_end")(recorder)
-        emit_steps(bus, 10)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with EventBus() as bus:
+            bus.subscribe("step_end")(recorder)
+            emit_steps(bus, 10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert len(recorder.events) == 10
     assert threads_of_stepbus() == []
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import sniffio
+
 from stepbus.bus import EventBus, Subscriber
 from stepbus.bus.testing import Recorder
 from stepbus.schemas import Event, StepEnd, SubscriberFailed, TrainerState
@@ -33,7 +35,7 @@ def test_handlers_run_in_order_on_a_loop_of_stepbus(make_bus: MakeBus, backend: 
 
     @bus.subscribe("step_end")
     async def handler(event: StepEnd) -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         library = sniffio.current_async_library()
         seen.append((event.step, library, threading.current_thread().name))
 
@@ -68,14 +70,14 @@ def test_async_set_up_and_teardown_and_sync_ones_beside_async_handlers(
 
     class Async(Subscriber):
         async def open(self) -> None:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             called.append("async open")
 
         async def on_step_end(self, event: StepEnd) -> None:
             called.append("async handler")
 
         async def close(self) -> None:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             called.append("async close")
 
     class Sync(Subscriber):

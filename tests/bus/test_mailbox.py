@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stepbus.bus import Mailbox, Overflow
 from stepbus.schemas import ArgumentError, Event, Save, StepEnd
 from stepbus.schemas.events import NEVER_DROPPED

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from stepbus.bus import EventBus, RunLink
 from stepbus.bus.testing import Recorder
 from stepbus.schemas import Event, Log, StepEnd, TrainerState
@@ -57,8 +58,11 @@ def test_all_see_the_emission_order_and_numbers_are_dense(
         assert numbered[event.seq] == (event.step, event.name)
     assert [e.seq for e in filtered.events] == sorted({e.seq for e in filtered.events})
     steps = [e.step for e in filtered.events if e.name == "step_end"]
-    assert steps == [s for s, kind in enumerate(emitted, 1) if kind == "step_end" and s % every == 0
-                     and kind in heard]
+    assert steps == [
+        s
+        for s, kind in enumerate(emitted, 1)
+        if kind == "step_end" and s % every == 0 and kind in heard
+    ]
 
 
 def test_threads_that_publish_keep_their_own_order(bus: EventBus) -> None:

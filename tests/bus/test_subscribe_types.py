@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PROGRAM = '''
+PROGRAM = """
 from stepbus.bus import EventBus, Subscriber, on
 from stepbus.bus.testing import Recorder
 from stepbus.schemas import Event, Log, Save, StepEnd
@@ -85,7 +85,7 @@ def not_everything(event: Log) -> None: ...
 
 @bus.subscribe("log")  # E: arg-type
 def no_event() -> None: ...
-'''
+"""
 
 
 @pytest.mark.slow
@@ -93,9 +93,19 @@ def test_handlers_are_typed_by_the_event_they_are_subscribed_to(tmp_path: Path) 
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context",
-         "--config-file", os.devnull, "--cache-dir", str(ROOT / ".mypy_cache" / "type_test"),
-         str(program)],
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--no-error-summary",
+            "--hide-error-context",
+            "--config-file",
+            os.devnull,
+            "--cache-dir",
+            str(ROOT / ".mypy_cache" / "type_test"),
+            str(program),
+        ],
         env={**os.environ, "MYPYPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,

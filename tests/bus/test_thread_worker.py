@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+
 from stepbus.bus import EventBus, Subscriber
 from stepbus.bus.testing import FakeClock, Recorder
 from stepbus.schemas import Event, StepEnd, SubscriberFailed, TrainerState

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from stepbus.bus import EventBus
 from stepbus.bus.testing import FakeClock, Recorder
 from stepbus.bus.vote_files import VoteFiles, votes_folder, write_vote_file

@@ -43,7 +43,8 @@ def test_the_demo_leaves_everything_where_it_says(
     for said in ("4 steps", "nats per character", str(folder), "stepbus demo --resume", "after"):
         assert said in output, output
 
-    rows = list(csv.DictReader((folder / "history.csv").open()))
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     losses = {row["step"]: float(row["eval_loss"]) for row in rows if row["eval_loss"]}
     assert set(losses) == {"2", "4"}
     assert f"{losses['4']:.4f} nats" in output

@@ -61,8 +61,8 @@ class Screen:
     def wait_for(self, text: str, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + 90
         while text not in self.text:
-            assert process.poll() is None, self.text
-            assert time.monotonic() < deadline, self.text
+            assert process.poll() is None, self.text[-3000:]
+            assert time.monotonic() < deadline, self.text[-3000:]
             time.sleep(0.02)
 
 
@@ -83,9 +83,9 @@ def test_ctrl_c_saves_says_how_to_go_on_and_leaves_no_process(
     os.close(terminal)
     screen = Screen(keyboard)
     try:
-        screen.wait_for("step 20 ", process)
+        screen.wait_for("step 1  loss", process)
         os.write(keyboard, b"\x03")
-        assert process.wait(60) == 130, screen.text
+        assert process.wait(60) == 130, screen.text[-3000:]
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
     finally:
@@ -93,10 +93,11 @@ def test_ctrl_c_saves_says_how_to_go_on_and_leaves_no_process(
             process.kill()
             process.wait(10)
         os.close(keyboard)
-    assert "Traceback" not in screen.text, screen.text
-    assert "stepbus train --resume --output-dir here" in screen.text
+    end = screen.text[-3000:]
+    assert "Traceback" not in end, end
+    assert "stepbus train --resume --output-dir here" in end, end
     last = get_last_checkpoint(str(tmp_path / "here"))
-    assert last is not None, screen.text
+    assert last is not None, end
     assert read_checkpoint(last).step > 0
 
 
@@ -121,3 +122,36 @@ def test_a_failure_is_exit_code_1_and_one_line(
     assert "the run failed after step 1" in line
     assert "STEPBUS_DEBUG=1" in done.stdout
     assert get_last_checkpoint(str(tmp_path / "here")) is None
+
+
+def test_what_was_not_delivered_is_exit_code_3(
+    tiny: tuple[str, ...], text_file: Path, tmp_path: Path
+) -> None:
+    package = tmp_path / "package"
+    (package / "faulty-1.0.dist-info").mkdir(parents=True)
+    (package / "faulty-1.0.dist-info" / "METADATA").write_text("Name: faulty\nVersion: 1.0\n")
+    (package / "faulty-1.0.dist-info" / "entry_points.txt").write_text(
+        "[stepbus.subscribers]\nfaulty = faulty:Faulty\n"
+    )
+    (package / "faulty.py").write_text(
+        "from stepbus import Subscriber\n"
+        "class Faulty(Subscriber):\n"
+        "    def on_log(self, event):\n"
+        "        raise RuntimeError('no such luck')\n"
+    )
+    words = ("train", str(text_file), *tiny, "--max-steps", "2", "--report-to", "faulty")
+    done = subprocess.run(
+        [sys.executable, "-m", "stepbus", *words],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": f"{SOURCE}:{package}", "STEPBUS_REPORT_TO": "faulty"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "no such luck" in done.stderr
+    (row,) = [line for line in done.stdout.splitlines() if line.strip().startswith("Faulty")]
+    assert "own thread" in row
+    assert (tmp_path / "stepbus-train" / "run-1" / "checkpoint-2" / "manifest.json").exists()

@@ -46,10 +46,13 @@ class Report:
         shape = f"{args.num_layers} layer{'s' * (args.num_layers > 1)} of width {args.width}"
         size = f"{job.model.num_parameters:,} parameters, on {job.device}"
         folder = shlex.quote(str(self._folder))
+        goal = f"into {self._folder}/"
+        if args.resume_from_checkpoint:
+            goal = f"going on in {self._folder}/"
         rows = [
             ("text", f"{text}; the last tenth is held out"),
             ("model", f"a GPT over characters, {shape}, {size}"),
-            ("run", f"{job.num_steps:,} steps, into {self._folder}/"),
+            ("run", f"{job.num_steps:,} steps, {goal}"),
             ("steer", f"stepbus vote {folder} save --reason 'a look at it'"),
             ("stop", "Ctrl-C saves, stops and says how to go on"),
         ]
@@ -88,7 +91,10 @@ class Report:
         job, summary = self._job, self._job.run.summary
         assert summary is not None
         why = f" ({summary.reason})" if summary.reason else ""
-        took = f"{summary.global_step:,} steps in {summary.runtime_s:.1f} s"
+        done = "up to step {:,}" if job.args.resume_from_checkpoint else "{:,} steps"
+        took = f"{done.format(summary.global_step)} in {summary.runtime_s:.1f} s"
+        if not job.started:
+            took = f"nothing was left to train after step {summary.global_step:,}"
         rows = [(summary.status + why, f"{took}; {wall_s:.1f} s with set-up and samples")]
         scores = [row for row in job.run.state.log_history if "eval_loss" in row]
         if scores:
@@ -166,7 +172,13 @@ class Report:
 def sample_panel(title: str, text: str) -> Panel:
     """Written text in a frame; what a terminal would obey is shown as a dot."""
     shown = "".join(char if char.isprintable() or char == "\n" else "\u00b7" for char in text)
-    return Panel(Text(shown, overflow="fold"), title=title, title_align="left", border_style="dim", box=box.ROUNDED)
+    return Panel(
+        Text(shown, overflow="fold"),
+        title=title,
+        title_align="left",
+        border_style="dim",
+        box=box.ROUNDED,
+    )
 
 
 def lost(row: LedgerRow) -> int:

@@ -1,0 +1,148 @@
+"""The ledger: what each subscriber cost."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from pydantic import ValidationError
+
+from stepbus.bus import EventBus, LedgerRow
+from stepbus.bus.oversight import Oversight
+from stepbus.bus.testing import FakeClock, Recorder
+from stepbus.schemas import StepEnd, TrainerState
+
+MakeBus = Callable[..., EventBus]
+
+
+def rows_of(bus: EventBus) -> dict[str, LedgerRow]:
+    return {row.subscriber: row for row in bus.ledger}
+
+
+def emit_steps(bus: EventBus, count: int) -> None:
+    state = TrainerState()
+    link = bus.open_run(state)
+    for _ in range(count):
+        state.global_step += 1
+        link.emit("step_end")
+
+
+def test_handled_events_and_the_rest(bus: EventBus) -> None:
+    bus.subscribe("step_end", name="all")(lambda event: None)
+    bus.subscribe("step_end", every=4, name="some")(lambda event: None)
+    bus.subscribe("step_end", when=lambda event: event.step > 8, name="late")(lambda event: None)
+    bus.subscribe("step_end", delivery="gate", name="gate")(lambda event: None)
+    bus.subscribe("log", name="none")(lambda event: None)
+    emit_steps(bus, 10)
+    assert bus.flush(10)
+    rows = rows_of(bus)
+    assert [rows[name].handled for name in ("all", "some", "late", "gate", "none")] == [
+        10,
+        2,
+        2,
+        10,
+        0,
+    ]
+    assert [row.delivery for row in bus.ledger] == ["thread", "thread", "thread", "gate", "thread"]
+    assert all(row.num_dropped == row.failures == row.pending == 0 for row in rows.values())
+
+
+def test_lag_is_from_emission_to_the_start_of_the_handler(make_bus: MakeBus) -> None:
+    clock = FakeClock()
+    bus = make_bus(clock=clock)
+    started, release = threading.Event(), threading.Event()
+
+    @bus.subscribe("step_end", name="slow")
+    def slow(event: StepEnd) -> None:
+        started.set()
+        release.wait(30)
+
+    emit_steps(bus, 3)
+    assert started.wait(10)
+    clock.advance(7.0)
+    release.set()
+    assert bus.flush(10)
+    row = rows_of(bus)["slow"]
+    assert (row.lag_s, row.max_lag_s) == (7.0, 7.0)
+    emit_steps(bus, 1)
+    assert bus.flush(10)
+    row = rows_of(bus)["slow"]
+    assert (row.lag_s, row.max_lag_s) == (0.0, 7.0)
+
+
+def test_what_waits_and_what_overflowed(bus: EventBus) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    @bus.subscribe("step_end", overflow="drop_oldest", mailbox_size=5, name="small")
+    def small(event: StepEnd) -> None:
+        started.set()
+        release.wait(30)
+
+    emit_steps(bus, 1)
+    assert started.wait(10)
+    emit_steps(bus, 20)
+    assert bus._pump is not None
+    assert bus._pump.drain(10)
+    row = rows_of(bus)["small"]
+    assert (row.pending, row.peak_pending, row.dropped, row.num_dropped) == (
+        5,
+        5,
+        {"overflow": 15},
+        15,
+    )
+    release.set()
+    assert bus.flush(10)
+    assert rows_of(bus)["small"].handled == 6
+
+
+def test_a_full_buffer_is_said_at_half_and_when_it_loses(
+    bus: EventBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    @bus.subscribe("step_end", mailbox_size=10, name="behind")
+    def behind(event: StepEnd) -> None:
+        started.set()
+        release.wait(30)
+
+    emit_steps(bus, 1)
+    assert started.wait(10)
+    assert bus._pump is not None
+    emit_steps(bus, 5)
+    assert bus._pump.drain(10)
+    assert "subscriber behind falls behind: 5 events wait" in caplog.text
+    assert "losing events" not in caplog.text
+    emit_steps(bus, 15)
+    assert bus._pump.drain(10)
+    assert caplog.text.count("the mailbox of subscriber behind is full: it is losing events") == 1
+    release.set()
+
+
+def test_a_handler_that_takes_much_of_the_run_is_named_once(
+    bus: EventBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus.subscribe("step_end", name="greedy")(lambda event: None)
+    oversight = Oversight()
+    worker = bus._workforce.worker_of(bus._roster.subscriptions[0])
+    account = bus._roster.subscriptions[0].account
+    account.cpu_s = 0.4
+    oversight._begun -= 9.0
+    oversight.look(worker, 0.0)  # type: ignore[arg-type]
+    oversight._begun -= 1.0
+    oversight.look(worker, 0.0)  # type: ignore[arg-type]
+    assert caplog.text == ""
+    account.cpu_s = 0.9
+    for _ in range(3):
+        oversight.look(worker, 0.0)  # type: ignore[arg-type]
+    assert caplog.text.count("subscriber greedy takes 9% of the run's time") == 1
+
+
+def test_rows_are_frozen_and_do_not_change(bus: EventBus) -> None:
+    recorder = Recorder()
+    bus.subscribe("step_end")(recorder)
+    before = bus.ledger[0]
+    emit_steps(bus, 5)
+    assert bus.flush(10)
+    assert before.handled == 0
+    assert bus.ledger[0].handled == 5
+    with pytest.raises(ValidationError):
+        before.handled = 3
