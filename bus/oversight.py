@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from .diagnostics import get_logger
 from .thread_worker import ThreadWorker
@@ -11,18 +12,20 @@ log = get_logger()
 
 COSTLY_SHARE = 0.05
 """A handler that takes more of the run's time in Python than this is named, once."""
-COSTLY_AFTER_S = 10.0
+WINDOW_S = 30.0
+"""The time over which a share is taken: one dear first call is no habit."""
 
 
 class Oversight:
     """Looks at the workers in threads, from the pump."""
 
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._windows: dict[ThreadWorker, tuple[float, float]] = {}
 
     def begin(self) -> None:
         """Starts the time that shares are taken of."""
-        self._begun = time.monotonic()
+        self._windows = {}
 
     def look(self, worker: ThreadWorker, now: float) -> None:
         """Notices a time-out at `now` (the bus's clock), or a large share of the run's time."""
@@ -39,10 +42,12 @@ class Oversight:
 
     def _look_at_cost(self, worker: ThreadWorker) -> None:
         account = worker.handling.account
-        elapsed = time.monotonic() - self._begun
-        if account.named_for_cost or elapsed < COSTLY_AFTER_S:
+        now = self._monotonic()
+        began, cpu_s = self._windows.setdefault(worker, (now, account.cpu_s))
+        if account.named_for_cost or now - began < WINDOW_S:
             return
-        share = account.cpu_s / elapsed
+        self._windows[worker] = (now, account.cpu_s)
+        share = (account.cpu_s - cpu_s) / (now - began)
         if share > COSTLY_SHARE:
             account.named_for_cost = True
             log.warning(

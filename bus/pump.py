@@ -36,7 +36,7 @@ REST_S = 0.0002
 """How long it then lets the training thread have it."""
 HURRY = 5_000
 """With more events waiting than this, the pump rests no more."""
-HURRIED_SLICE_S = 0.0003
+HURRIED_SLICE_S = 0.001
 UNRESOLVED_AFTER_S = 30.0
 """An event whose values have not come from the device by then goes out without them."""
 LOOK_AT_WORKERS_S = 0.1

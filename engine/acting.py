@@ -18,7 +18,7 @@ from .evaluating import Evaluating
 from .log_window import LogWindow
 from .metric_buffer import Number, metric_buffer_for, read
 from .rounds import Act, Rounds, Unavailable
-from .saving import Saving
+from .saving import IN_TRANSIT, Saving
 from .signals import StopSignals
 
 
@@ -163,10 +163,9 @@ class Acting:
         with self._timed(), self._busy("saving"):
             values, lease = saving.write()
             saving.rotate()
-            # Until those who want to read it hold it themselves.
-            lease.acquire("the bus")
+            lease.acquire(IN_TRANSIT)
             link.emit("save", values, note=lease)
-            link.bus.request(lambda: lease.release("the bus"))
+            link.bus.request(lambda: lease.release(IN_TRANSIT))
         return str(values["path"])
 
     @contextlib.contextmanager

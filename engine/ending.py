@@ -156,7 +156,8 @@ class Ending:
 
     def fail(self, error: BaseException) -> None:
         """Says that an exception left the loop; after `train_end`, only ends the waiting sooner."""
-        self.drain.limit(AFTER_ERROR_S)
+        hurried = self._signals is not None and self._signals.repeated
+        self.drain.limit(LEAST_S if hurried else AFTER_ERROR_S)
         link = self._open_link()
         link.pulse.beat_s = None
         if self._over:

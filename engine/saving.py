@@ -28,6 +28,8 @@ log = get_logger()
 STATE = "trainer_state.json"
 ARGUMENTS = "training_args.json"
 RUN = run_identity.FILE
+IN_TRANSIT = "the bus"
+"""Holds a lease until those who want to read the checkpoint hold it themselves."""
 
 
 class Saving:
@@ -71,7 +73,7 @@ class Saving:
         lease = self._leases.setdefault(folder, Lease())
         if state.best_global_step == state.global_step:
             state.best_model_checkpoint = str(folder)
-        readers = lease.holders if folder == self._newest else ()
+        readers = [name for name in lease.holders if name != IN_TRANSIT]
         if readers:
             log.warning(
                 f"{folder.name} is being read by {', '.join(readers)} and was not written again"

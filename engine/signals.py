@@ -23,6 +23,8 @@ class StopSignals:
         self._former: dict[int, Any] = {}
         self._received_s = 0.0
         self.received: signal.Signals | None = None
+        self.repeated = False
+        """Whether a second Ctrl-C has come."""
         self.unheard: list[str] = []
         """Names of signals that the run has still to obey."""
 
@@ -55,6 +57,7 @@ class StopSignals:
         if callable(former) and former is not signal.default_int_handler:
             former(number, frame)
         if again and number == signal.SIGINT:
+            self.repeated = True
             raise KeyboardInterrupt
 
     def left_s(self, budget_s: float) -> float | None:

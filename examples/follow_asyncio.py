@@ -11,9 +11,10 @@ from stepbus import EventBus, Log
 
 
 async def main() -> None:
-    async with EventBus() as bus:
+    async with EventBus() as bus, asyncio.TaskGroup() as tasks:
         events = bus.events("log", "verdict", until="train_end")
-        training = asyncio.create_task(asyncio.to_thread(train, bus))
+        # In a task group, so that a training that fails ends the loop below as well.
+        training = tasks.create_task(asyncio.to_thread(train, bus))
         async for event in events:
             print(f"{event.name} at step {event.step}")
             if isinstance(event, Log) and event.step == 40:

@@ -127,7 +127,8 @@ class TrainingArguments(metaclass=ArgumentsMeta):
     ignore_data_skip: bool = False
     """On resume, start the epoch's data anew instead of where it was left."""
     restore_callback_states_from_checkpoint: bool = False
-    """On resume, give stateful callbacks the state that the checkpoint holds."""
+    """Kept for its name: a resumed run equals the unbroken one, so callbacks always get the state
+    that the checkpoint holds."""
 
     report_to: Names = None
     """Trackers to report to: names, all or none; where None, those that are set up."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .blocks import BlockDataset
 from .corpus import Corpus, Vocabulary, python_help_text, read_files
-from .defaults import TextJobDefaults
 from .evaluation import evaluate_loss
 from .model import CharGPT, CharGPTConfig, CharGPTOutput
 from .sample import generate
@@ -15,7 +14,6 @@ __all__ = [
     "CharGPTConfig",
     "CharGPTOutput",
     "Corpus",
-    "TextJobDefaults",
     "Vocabulary",
     "evaluate_loss",
     "generate",

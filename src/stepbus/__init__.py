@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .schemas import TrainerControl as TrainerControl
     from .schemas import TrainerState as TrainerState
     from .schemas import TrainingArguments as TrainingArguments
+    from .schemas import TrainingEvent as TrainingEvent
     from .schemas import UnknownEvent as UnknownEvent
     from .schemas import Verdict as Verdict
     from .schemas import Vote as Vote
@@ -124,6 +125,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "TrainerControl",
         "TrainerState",
         "TrainingArguments",
+        "TrainingEvent",
         "UnknownEvent",
         "Verdict",
         "Vote",

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -118,21 +119,29 @@ def test_a_full_buffer_is_said_at_half_and_when_it_loses(
 
 
 def test_a_handler_that_takes_much_of_the_run_is_named_once(
-    bus: EventBus, caplog: pytest.LogCaptureFixture
+    bus: EventBus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus.subscribe("step_end", name="greedy")(lambda event: None)
-    oversight = Oversight()
+    clock = FakeClock()
+    monkeypatch.setattr("stepbus.bus.oversight.time", clock)
+    worker: Any = bus._workforce.worker_of(bus._roster.subscriptions[0])
+    account = bus._roster.subscriptions[0].account
+    clock = FakeClock()
+    oversight = Oversight(clock.monotonic)
     worker = bus._workforce.worker_of(bus._roster.subscriptions[0])
     account = bus._roster.subscriptions[0].account
-    account.cpu_s = 0.4
-    oversight._begun -= 9.0
-    oversight.look(worker, 0.0)  # type: ignore[arg-type]
-    oversight._begun -= 1.0
-    oversight.look(worker, 0.0)  # type: ignore[arg-type]
-    assert caplog.text == ""
-    account.cpu_s = 0.9
-    for _ in range(3):
+
+    def look_after(seconds: float, cpu_s: float) -> None:
+        clock.advance(seconds)
+        account.cpu_s += cpu_s
         oversight.look(worker, 0.0)  # type: ignore[arg-type]
+
+    look_after(0, 5.0)
+    look_after(29, 1.0)
+    look_after(1, 0.4)
+    assert caplog.text == "", "a dear beginning, and 1.4 s of 30"
+    for _ in range(3):
+        look_after(30, 2.7)
     assert caplog.text.count("subscriber greedy takes 9% of the run's time") == 1
 
 

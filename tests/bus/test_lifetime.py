@@ -306,6 +306,7 @@ def test_flush_says_when_it_gave_up() -> None:
     bus.close()
 
 
+@pytest.mark.slow
 def test_nothing_is_left_for_the_garbage_collector_to_warn_of() -> None:
     program = """
 import anyio, gc

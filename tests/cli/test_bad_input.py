@@ -114,13 +114,13 @@ def test_a_checkpoint_of_another_model_or_text_is_refused(
 
 @pytest.mark.slow
 def test_the_traceback_is_there_for_those_who_ask(stepbus: Stepbus) -> None:
-    plain = stepbus("train", "missing.txt")
+    plain = stepbus("train", "--config", "missing.yaml")
     assert plain.returncode == 2
     assert "Traceback" not in plain.stderr
     for done in (
-        stepbus("train", "missing.txt", "--debug"),
-        stepbus("train", "missing.txt", STEPBUS_DEBUG="1"),
+        stepbus("train", "--config", "missing.yaml", "--debug"),
+        stepbus("train", "--config", "missing.yaml", STEPBUS_DEBUG="1"),
     ):
         assert done.returncode == 2
         assert "Traceback" in done.stderr
-        assert done.stderr.splitlines()[-1].startswith("stepbus: There is no file")
+        assert done.stderr.splitlines()[-1].startswith("stepbus: --config missing.yaml")

@@ -1,7 +1,7 @@
 """Trains and sends itself signals at given steps; run by test_stop_signals.py.
 
-Arguments: the output folder, a plan as JSON: `signals` by step, `handle`, `own` (a handler of the
-program's own), `hang` (a subscriber that never returns), `off_main`. Prints what happened.
+Arguments: the output folder, a plan as JSON: `signals` by step, `own` (a handler of the program's
+own), `hang` (a subscriber that never returns), `budget`. Prints what happened.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Hangs(Subscriber):
-    """Stands still in its first handler, and is interrupted by a second signal meanwhile."""
+    """Sends the second signal once the first has been obeyed, and never returns."""
 
-    def on_step_end(self, event: Any) -> None:
-        if event.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        if event.step >= 3:
-            threading.Event().wait()
+    def on_save(self, event: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait()
 
 
 def main() -> None:
@@ -50,7 +48,7 @@ def main() -> None:
         args,
         model=model,
         callbacks=[Hangs] if plan.get("hang") else [],
-        handle_signals=plan.get("handle", True),
+        handle_signals=True,
     )
     result: dict[str, Any] = {"ended": "plainly"}
 
@@ -64,12 +62,7 @@ def main() -> None:
                 run.end_step()
 
     try:
-        if plan.get("off_main"):
-            thread = threading.Thread(target=train)
-            thread.start()
-            thread.join()
-        else:
-            train()
+        train()
     except BaseException as error:
         result["ended"] = type(error).__name__
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -71,7 +71,9 @@ def test_numbers_steps_and_epochs_of_the_events(loop: Loop) -> None:
     loop.train(gradient_accumulation_steps=3)
     events = loop.recorder.events
     assert [event.seq for event in events] == list(range(len(events)))
-    at = {name: [(e.step, e.epoch) for e in loop.recorder.of(name)] for name in loop.recorder.names()}
+    at = {
+        name: [(e.step, e.epoch) for e in loop.recorder.of(name)] for name in loop.recorder.names()
+    }
     assert at["epoch_begin"] == [(0, 0.0), (2, 1.0)]
     assert at["step_begin"] == [(0, 0.0), (1, 0.5), (2, 1.0), (3, 1.5)]
     assert at["optimizer_step"] == at["step_begin"]
@@ -118,7 +120,7 @@ def test_callbacks_of_hugging_faces_shape_are_called_in_the_same_order(loop: Loo
     ],
 )
 def test_length_of_a_run(
-    loop: Loop, fields: dict[str, float], steps: int, epochs: list[float]
+    loop: Loop, fields: dict[str, Any], steps: int, epochs: list[float]
 ) -> None:
     loop.train(**fields)
     assert loop.steps_done == steps

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,13 +23,12 @@ def threads_of_stepbus() -> list[str]:
 
 
 def open_files() -> set[str]:
-    links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
-    return {os.readlink(link) for link in links if os.path.exists(link)}
+    links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    return {str(link.readlink()) for link in links if link.is_symlink()}
 
 
 def children() -> list[str]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return file.read().split()
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,9 @@ def _nothing_left_behind() -> Iterator[None]:
     yield
     assert threads_of_stepbus() == []
     assert gc.get_freeze_count() == 0
-    assert {name for name in open_files() - files if not name.startswith(("pipe:", "/dev/shm/"))} == set()
+    assert {
+        name for name in open_files() - files if not name.startswith(("pipe:", "/dev/shm/"))
+    } == set()
     assert children() == processes
 
 
@@ -46,8 +48,8 @@ class Hears(TrainerCallback):
     def __init__(self) -> None:
         self.error: BaseException | None = None
 
-    def on_run_failed(self, *args: Any, error: BaseException, **keywords: Any) -> None:
-        self.error = error
+    def on_run_failed(self, *args: Any, **keywords: Any) -> None:
+        self.error = keywords["error"]
 
 
 def fail_at(step: int, error: BaseException) -> Callable[[Loop], None]:
@@ -80,7 +82,7 @@ def test_an_exception_in_the_loop_reaches_subscribers_and_the_caller(
 def test_an_exception_with_workers_of_the_data_loader_leaves_none(loop: Loop) -> None:
     loop.loader = DataLoader(loop.samples, 4, num_workers=2)  # type: ignore[arg-type]
     loop.in_step = fail_at(2, ValueError())
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         loop.train()
 
 
@@ -162,12 +164,14 @@ def test_misuse_of_the_loop_is_one_clear_error(
     loop: Loop, misuse: Callable[[TrainingRun], bool], accumulation: int, message: str
 ) -> None:
     arguments = loop.arguments(gradient_accumulation_steps=accumulation)
-    with (
-        pytest.raises(StepbusError, match=message),
-        TrainingRun(arguments, model=loop.model, callbacks=[loop.recorder]) as run,
-    ):
-        for _ in run.steps(loop.loader):
-            misuse(run)
+
+    def train() -> None:
+        with TrainingRun(arguments, model=loop.model, callbacks=[loop.recorder]) as run:
+            for _ in run.steps(loop.loader):
+                misuse(run)
+
+    with pytest.raises(StepbusError, match=message):
+        train()
     assert loop.recorder.names()[-1] == "run_failed"
 
 
@@ -193,7 +197,7 @@ def test_several_runs_in_one_process_and_on_one_bus(new_loop: Callable[..., Loop
             assert [row.subscriber for row in bus.ledger] == []
         failing = new_loop("failing")
         failing.in_step = fail_at(1, ValueError())
-        with pytest.raises(ValueError, match="^$"):
+        with pytest.raises(ValueError, match=r"^$"):
             failing.train(bus=bus)
         assert new_loop("last").train(bus=bus).steps_done == 12
     assert len(ids) == 3
@@ -229,8 +233,8 @@ def test_a_critical_subscriber_that_fails_stops_the_run_beyond_any_veto(loop: Lo
         def on_step_end(self, event: Any) -> None:
             raise RuntimeError("the disk is on fire")
 
-    loop.in_step = lambda loop: loop.run.bus.flush(10) and loop.run.vote(
-        "stop", voter="hope", against=True
+    loop.in_step = lambda loop: (
+        loop.run.bus.flush(10) and loop.run.vote("stop", voter="hope", against=True)
     )
     loop.train(callbacks=[Guard])
     (end,) = loop.recorder.of("train_end")

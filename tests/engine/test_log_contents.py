@@ -68,7 +68,7 @@ def test_loss_is_the_mean_since_the_last_log_and_the_rate_is_that_of_the_step(lo
     ends = loop.recorder.of("step_end")
     assert [end.loss for end in ends] == losses
     assert [end.learning_rate for end in ends] == [1e-2 * (1 / n) for n in range(1, 7)]
-    assert all(0 <= end.bus_s and 0 <= end.data_wait_s < end.step_s for end in ends)
+    assert all(end.bus_s >= 0 and 0 <= end.data_wait_s < end.step_s for end in ends)
 
 
 def test_values_of_run_log_are_averaged_until_the_next_log_and_never_lost(loop: Loop) -> None:

@@ -8,11 +8,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stepbus import TrainingRun
 from stepbus.engine.signals import StopSignals
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import Loop
 
 PROGRAM = Path(__file__).parent / "signalled_run.py"
 TIMEOUT_S = 60
@@ -73,14 +77,24 @@ def test_a_handler_of_the_programs_own_is_called_too_and_put_back(tmp_path: Path
     assert (result["heard"], result["restored"], result["saved"]) == (["own"], True, ["3"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("plan", [{"handle": False}, {"off_main": True}])
-def test_none_is_installed_by_default_or_off_the_main_thread(
-    tmp_path: Path, plan: dict[str, bool]
-) -> None:
-    returned, result = run(tmp_path, **plan)
-    assert returned == 0
-    assert (result["installed"], result["status"], result["step"]) == (False, "finished", 6)
+def test_none_is_installed_by_default_or_off_the_main_thread(loop: Loop) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    seen: list[bool] = []
+
+    def train(handle_signals: bool) -> None:
+        with TrainingRun(
+            loop.arguments(max_steps=1), model=loop.model, handle_signals=handle_signals
+        ) as run:
+            for _ in run.steps(loop.loader):
+                now = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+                seen.append(now == before)
+                run.end_step()
+
+    train(False)
+    thread = threading.Thread(target=train, args=(True,))
+    thread.start()
+    thread.join()
+    assert seen == [True, True]
 
 
 def test_a_handler_only_notes_the_signal_and_the_second_interrupts() -> None:

@@ -65,7 +65,8 @@ class Gradients(TrainerCallback):
         self.left_over = 0
         self.substeps: list[int] = []
 
-    def on_step_begin(self, *args: Any, model: torch.nn.Module, **keywords: Any) -> None:
+    def on_step_begin(self, *args: Any, **keywords: Any) -> None:
+        model: torch.nn.Module = keywords["model"]
         self.left_over += any(p.grad is not None for p in model.parameters())
         self.substeps.append(0)
 
@@ -119,7 +120,9 @@ def test_no_vote_is_lost_and_each_acts_once(
 
 def check_effect(loop: Loop, hook: str, action: str, step: int) -> None:
     done = {
-        "log": [e.step for e in loop.recorder.of("log") if "loss" in e.logs or "grad_norm" in e.logs],
+        "log": [
+            e.step for e in loop.recorder.of("log") if "loss" in e.logs or "grad_norm" in e.logs
+        ],
         "evaluate": [e.step for e in loop.recorder.of("evaluate")],
         "save": loop.saved_steps(),
     }
@@ -142,7 +145,9 @@ def test_a_vote_in_the_round_of_the_last_epochs_end_acts_at_the_final_merge(
     loop: Loop, hook: str, action: str
 ) -> None:
     chosen = voter(hook, action, 4 if hook == "log" else 2)
-    by_epoch = dict.fromkeys(("logging_strategy", "eval_strategy", "save_strategy"), "epoch")
+    by_epoch: dict[str, Any] = dict.fromkeys(
+        ("logging_strategy", "eval_strategy", "save_strategy"), "epoch"
+    )
     loop.train(callbacks=[chosen], **by_epoch)
     # The second call of on_log in an epoch is that of its evaluation.
     acted_in_round = {"log": ["log", "evaluate"], "evaluate": ["log", "evaluate"]}

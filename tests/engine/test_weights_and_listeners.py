@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def draw() -> None:
     random.random()
     random.gauss(0, 1)
-    np.random.normal()  # noqa: NPY002 - the global generator is meant
+    np.random.normal()
     torch.rand(3)
 
 

@@ -21,6 +21,7 @@ def test_help_text_is_long_english_and_in_sorted_order() -> None:
     assert text.index('The "assert" statement') < text.index("Yield expressions")
 
 
+@pytest.mark.slow
 def test_help_text_is_the_same_in_another_process() -> None:
     program = (
         "import hashlib; from stepbus.engine.text import python_help_text;"

@@ -58,6 +58,7 @@ def test_it_learns_and_reports_the_loss_in_nats_per_character(tmp_path: Path) ->
     assert losses[1] < 1.5
 
 
+@pytest.mark.slow
 def test_a_sample_moves_nothing_that_training_depends_on(tmp_path: Path) -> None:
     plain = TextJob(arguments(tmp_path / "plain", dropout=0.1), text=TEXT)
     plain.train()
@@ -69,6 +70,7 @@ def test_a_sample_moves_nothing_that_training_depends_on(tmp_path: Path) -> None
     assert sampled.sample() == sampled.sample()
 
 
+@pytest.mark.slow
 def test_accumulated_micro_batches_train_like_one_batch(tmp_path: Path) -> None:
     whole = TextJob(arguments(tmp_path / "whole", per_device_train_batch_size=8), text=TEXT)
     parts = TextJob(
@@ -86,6 +88,7 @@ def test_accumulated_micro_batches_train_like_one_batch(tmp_path: Path) -> None:
     assert logged[0] == pytest.approx(logged[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_resume_gives_the_weights_of_the_unbroken_run(tmp_path: Path) -> None:
     unbroken = TextJob(arguments(tmp_path / "unbroken", dropout=0.1), text=TEXT)
     unbroken.train()
@@ -102,6 +105,7 @@ def test_resume_gives_the_weights_of_the_unbroken_run(tmp_path: Path) -> None:
     assert same(weights_of(resumed), weights_of(unbroken))
 
 
+@pytest.mark.slow
 def test_bf16_trains_with_weights_in_float32(tmp_path: Path) -> None:
     job = TextJob(arguments(tmp_path, bf16=True), text=TEXT)
     job.train()

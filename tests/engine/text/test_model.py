@@ -37,6 +37,7 @@ def test_without_labels_there_is_no_loss() -> None:
     assert CharGPT(tiny())(torch.zeros(1, 3, dtype=torch.int64)).loss is None
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned_by_heart() -> None:
     torch.manual_seed(0)
     model = CharGPT(tiny())
