@@ -101,6 +101,7 @@ def inside_a_step(seconds: float, steps: int, budget: float) -> list[Figure]:
                 started = time.perf_counter()
                 controls.append(time.perf_counter() - started)
         bench.close()
-        name = f"one emit inside a {seconds * 1e3:g} ms step, {count} subscriber{'s' if count > 1 else ''}"
+        plural = "s" if count > 1 else ""
+        name = f"one emit inside a {seconds * 1e3:g} ms step, {count} subscriber{plural}"
         figures.append(figure(name, samples, controls, budget))
     return figures

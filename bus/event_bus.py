@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..schemas import Action, Event, TrainerState, Vote, VotePolicy
+from ..schemas import Action, Event, RunFailed, TrainEnd, TrainerState, Vote, VotePolicy
 from ..schemas.errors import ArgumentError, BusClosedError
 from ..schemas.event import event_class
 from . import fork
@@ -125,7 +125,7 @@ class EventBus(BusLifetime, Subscribing):
     def events(
         self,
         *events: str | type[Event],
-        until: str | type[Event] | None = None,
+        until: str | type[Event] | Iterable[str | type[Event]] = (),
         overflow: Overflow = "buffer",
         mailbox_size: int | None = None,
         every: int | None = None,
@@ -135,8 +135,8 @@ class EventBus(BusLifetime, Subscribing):
         """An async iterator over events of some kinds (all, where none is named).
 
         It begins with what is emitted after this call, and ends when the bus closes or after an
-        event of the kind `until`, which no filter keeps out. Works on asyncio and trio, on any
-        loop of the process.
+        event of a kind in `until`, which no filter keeps out; a run that fails ends what waits for
+        `train_end` too. Works on asyncio and trio, on any loop of the process.
 
         Raises:
             BusClosedError: the bus is closed.
@@ -145,10 +145,9 @@ class EventBus(BusLifetime, Subscribing):
         self._check_open()
         chosen = Filter(every=every, when=when)
         kinds = [Event if event == "*" else event_class(event) for event in events] or [Event]
-        last = event_class(until) if until is not None else None
-        routes = [Route(kind, no_votes, chosen) for kind in kinds if kind is not last]
-        if last is not None:
-            routes.append(Route(last, no_votes, Filter()))
+        last = _endings(until)
+        routes = [Route(kind, no_votes, chosen) for kind in kinds if kind not in last]
+        routes += [Route(kind, no_votes, Filter()) for kind in last]
         options = Options(overflow=overflow, mailbox_size=mailbox_size, name=name)
         subscription = Subscription(no_votes, routes, options)
         worker = StreamWorker(subscription, self.feedback)
@@ -254,6 +253,12 @@ class EventBus(BusLifetime, Subscribing):
             return True
         settle({"outcome": "late", "action": vote.action, "detail": "the run had ended"})
         return False
+
+
+def _endings(until: str | type[Event] | Iterable[str | type[Event]]) -> tuple[type[Event], ...]:
+    kinds = [until] if isinstance(until, str | type) else list(until)
+    ends = tuple(event_class(kind) for kind in kinds)
+    return (*ends, RunFailed) if TrainEnd in ends else ends
 
 
 def _check_policies(policies: Mapping[Action, VotePolicy]) -> None:

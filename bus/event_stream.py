@@ -22,12 +22,12 @@ class EventStream:
     """The events of some kinds, on the event loop of whoever iterates; made by `bus.events`.
 
     A reader that falls behind harms only itself: its mailbox has a size and a policy like any
-    other. The stream ends when the bus closes, or after the kind of event named by `until`.
+    other. The stream ends when the bus closes, or after an event of a kind in `until`.
     Leave it early with `aclose()`, or use it as an async context manager; one that is let go of
     ends by itself.
     """
 
-    def __init__(self, bus: EventBus, worker: StreamWorker, until: type[Event] | None) -> None:
+    def __init__(self, bus: EventBus, worker: StreamWorker, until: tuple[type[Event], ...]) -> None:
         self.subscription = worker.subscription
         self._bus = bus
         self._until = until
@@ -45,7 +45,7 @@ class EventStream:
         if event is None:
             await self.aclose()
             raise StopAsyncIteration
-        if self._until is not None and isinstance(event, self._until):
+        if isinstance(event, self._until):
             await self.aclose()
         return event
 

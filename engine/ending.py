@@ -178,7 +178,11 @@ class Ending:
             # What callbacks asked for at the very end goes on record as too late.
             link.collect_gate_votes()
             self._closed = True
-            self._working.rounds.close(self._bus.close_run(link))
+            left = self._bus.close_run(link)
+            self._working.rounds.close(left)
+            if left and not self._started_bus:
+                # The run's own subscribers, which leave a bus that goes on, get these verdicts too.
+                self.drain.flush(self._bus)
         if self._started_bus:
             self._bus.stop(self.drain.seconds)
         if link is not None:

@@ -1,12 +1,20 @@
 """What a run says happened: one class an event, each frozen."""
 
-from typing import Annotated, Literal
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from pydantic import Field
 
 from .event import Event
 from .values import FrozenDict, Plain, Scalars
 from .vote import Action, Vote
+
+
+class HoldsFolder(Protocol):
+    """What a `Save` event says of its lease; `stepbus.Lease` is one."""
+
+    def hold(self, holder: str) -> AbstractContextManager[None]:
+        """Keeps the folder for the length of a with block."""
 
 
 class TrainingEvent(Event):
@@ -201,6 +209,12 @@ class Save(TrainingEvent):
     """How long the training thread was busy writing it, s."""
     best: bool = False
     """True for the best checkpoint so far."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def lease(self) -> "HoldsFolder":
+            """Keeps the folder from being rotated away; comes with the event, not in its JSON."""
 
 
 class PushBegin(TrainingEvent):

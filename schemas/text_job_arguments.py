@@ -62,7 +62,7 @@ class TextJobArguments(TrainingArguments):
     sample_prompt: str = "\n"
     """What the written text begins with."""
 
-    max_steps: MaxSteps = 1200
+    max_steps: MaxSteps = 1000
     """Optimizer steps to train, instead of num_train_epochs; -1 goes by the epochs."""
     per_device_train_batch_size: Size = 12
     """Blocks in a micro-batch."""
@@ -82,9 +82,9 @@ class TextJobArguments(TrainingArguments):
     """Log the first step too."""
     eval_strategy: Interval = IntervalStrategy.STEPS
     """When to evaluate: no, steps, epoch."""
-    eval_steps: Steps | None = 0.125
+    eval_steps: Steps | None = 0.2
     """Steps between evaluations, logging_steps where None; below 1, a part of the run."""
-    save_steps: Steps = 0.25
+    save_steps: Steps = 0.2
     """Steps between checkpoints; below 1, a part of the run."""
     save_total_limit: Size | None = 2
     """Checkpoints to keep, the best and the last always among them; None keeps all."""

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-HIDDEN = frozenset({"total_flos"})
-"""Values that tell people nothing while they watch."""
+HIDDEN = frozenset(
+    {
+        "eval_samples_per_second",
+        "eval_steps_per_second",
+        "total_flos",
+        "train_samples_per_second",
+    }
+)
+"""Values that tell people little while they watch; every tracker and history has them."""
 LONGEST = 100
 """Characters of a logged string that are shown."""
 

@@ -16,7 +16,7 @@ Points = dict[int, float]
 
 MAX_POINTS = 4_000
 """Points drawn of a curve; of a longer one evenly spaced ones."""
-SMOOTH_FROM = 60
+SMOOTH_FROM = 200
 """A curve with so many points is drawn pale, with its running mean over it."""
 
 

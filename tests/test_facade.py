@@ -17,8 +17,8 @@ EventStream Filter InitEnd IntervalStrategy JSONLHistory Lease LedgerRow Log Los
 PreOptimizerStep Predict PredictionStep PrinterCallback ProgressCallback PushBegin Resumed RunFailed
 RunSummary Save SaveStrategy SchedulerType Stalled StepBegin StepEnd StepbusError StructuredLog
 Subscriber SubscriberFailed SubstepEnd TensorBoardCallback TrainBegin TrainEnd TrainerCallback
-TrainerControl TrainerState TrainingArguments TrainingEvent TrainingRun UnknownEvent Verdict Vote VotePolicy
-__version__ get_last_checkpoint on parse_event set_seed
+TrainerControl TrainerState TrainingArguments TrainingEvent TrainingRun UnknownEvent Verdict Vote
+VotePolicy __version__ get_last_checkpoint on parse_event set_seed
 """.split()
 
 

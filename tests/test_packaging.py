@@ -257,7 +257,7 @@ def test_links_survive_a_clone(tmp_path: Path) -> None:
     origin.mkdir()
     copy_of_checkout(origin)
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.invalid")
-    alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    alone: dict[str, Any] = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     run(*git, "init", "--quiet", cwd=origin, **alone)
     run(*git, "add", "--all", cwd=origin, **alone)
     run(*git, "commit", "--quiet", "--message", "all", cwd=origin, **alone)

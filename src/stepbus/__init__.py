@@ -162,7 +162,8 @@ if not TYPE_CHECKING:  # A checker must see the names above, and no others.
             close = difflib.get_close_matches(name, _ROOM_OF, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise AttributeError(
-                f"stepbus has no {name}: {hint}Models, tokenizers and collators stay in transformers."
+                f"stepbus has no {name}: {hint}Models, tokenizers and collators stay in "
+                "transformers."
             )
         value = getattr(importlib.import_module(f".{room}", __name__), name)
         globals()[name] = value

@@ -342,3 +342,19 @@ def test_a_reader_whose_loop_is_gone_is_let_go_of(make_bus: MakeBus) -> None:
     emit_steps(bus, 5)
     assert bus.flush(10)
     assert bus.ledger[0].pending == 0
+
+
+@BACKENDS
+@pytest.mark.parametrize("until", ["train_end", ("evaluate", "run_failed"), [TrainEnd]])
+def test_a_run_that_fails_ends_what_waits_for_the_end_of_training(backend: str, until: Any) -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        async with EventBus() as bus:
+            stream = bus.events("step_end", until=until)
+            link = await anyio.to_thread.run_sync(emit_steps, bus, 2)
+            link.emit("run_failed", {"error": "E", "message": "m", "traceback": "t"})
+            seen.extend([event.name async for event in stream])
+
+    bounded(main, backend)
+    assert seen == ["step_end", "step_end", "run_failed"]

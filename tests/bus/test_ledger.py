@@ -119,22 +119,18 @@ def test_a_full_buffer_is_said_at_half_and_when_it_loses(
 
 
 def test_a_handler_that_takes_much_of_the_run_is_named_once(
-    bus: EventBus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    bus: EventBus, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus.subscribe("step_end", name="greedy")(lambda event: None)
     clock = FakeClock()
-    monkeypatch.setattr("stepbus.bus.oversight.time", clock)
-    worker: Any = bus._workforce.worker_of(bus._roster.subscriptions[0])
-    account = bus._roster.subscriptions[0].account
-    clock = FakeClock()
     oversight = Oversight(clock.monotonic)
-    worker = bus._workforce.worker_of(bus._roster.subscriptions[0])
+    worker: Any = bus._workforce.worker_of(bus._roster.subscriptions[0])
     account = bus._roster.subscriptions[0].account
 
     def look_after(seconds: float, cpu_s: float) -> None:
         clock.advance(seconds)
         account.cpu_s += cpu_s
-        oversight.look(worker, 0.0)  # type: ignore[arg-type]
+        oversight.look(worker, 0.0)
 
     look_after(0, 5.0)
     look_after(29, 1.0)

@@ -24,10 +24,10 @@ def synchronisations() -> Iterator[list[str]]:
     def note(message: Any, *_: Any, **__: Any) -> None:
         found.append(str(message))
 
-    former, warnings.showwarning = warnings.showwarning, note  # type: ignore[assignment]
+    former, warnings.showwarning = warnings.showwarning, note
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = note  # type: ignore[assignment]
+        warnings.showwarning = note
         torch.cuda.set_sync_debug_mode("warn")
         try:
             yield found
@@ -39,7 +39,7 @@ def synchronisations() -> Iterator[list[str]]:
 def loader() -> torch.utils.data.DataLoader[Any]:
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(256, 16, generator=generator)
-    samples = [{"x": x, "y": x.sum().reshape(1)} for x in inputs]
+    samples: Any = [{"x": x, "y": x.sum().reshape(1)} for x in inputs]
     return torch.utils.data.DataLoader(samples, batch_size=16, shuffle=True, pin_memory=True)
 
 
@@ -47,12 +47,17 @@ def train(output_dir: Path, bus: EventBus | None = None, **arguments: Any) -> nn
     set_seed(0)
     model = nn.Sequential(nn.Linear(16, 32), nn.Dropout(0.1), nn.Linear(32, 1)).to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    arguments = {"logging_steps": 8, "save_strategy": "no", "report_to": "none"} | arguments
-    args = TrainingArguments(str(output_dir), num_train_epochs=2, **arguments)
+    settings: dict[str, Any] = {
+        "logging_steps": 8,
+        "save_strategy": "no",
+        "report_to": "none",
+        "num_train_epochs": 2,
+    } | arguments
+    args = TrainingArguments(str(output_dir), **settings)
     with TrainingRun(args, model=model, optimizer=optimizer, bus=bus) as run:
         for batch in run.steps(loader()):
             loss = nn.functional.mse_loss(model(batch["x"]), batch["y"])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             run.end_step(loss=loss)

@@ -8,6 +8,7 @@ what each of its children made: losses, final weights; None where it was killed.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -189,6 +190,7 @@ def main() -> None:
     torch.set_num_threads(1)
     # The first optimizer imports much: not in every child.
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    gc.freeze()
     for number, kills in enumerate(runs):
         made: list[dict[str, Any] | None] = []
         for last in (*kills, 0):

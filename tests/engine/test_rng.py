@@ -164,9 +164,9 @@ def test_another_global_generator_of_numpy_is_kept_as_well() -> None:
 WITHOUT_NUMPY = """
 import sys
 import torch
+from stepbus.engine.rng import PreservedRng, capture_rng, preserved_rng, restore_rng
 for name in [name for name in sys.modules if name.split(".")[0] == "numpy"]:
     del sys.modules[name]
-from stepbus.engine.rng import PreservedRng, capture_rng, preserved_rng, restore_rng
 state = capture_rng()
 restore_rng(state)
 kept = PreservedRng()

@@ -88,7 +88,8 @@ def as_config(args: TextJobArguments, *, output_dir_chosen: bool) -> str:
                 line = f"# {name}: left out, so that each run gets a folder of its own"
                 lines.append(line)
                 continue
-            lines.append(f"{line:{COMMENT_COLUMN}} # {description_of(name)}".rstrip())
+            comment = " ".join(description_of(name).split())
+            lines.append(f"{line:{COMMENT_COLUMN}} # {comment}".rstrip())
     return "\n".join(lines[1:])
 
 
