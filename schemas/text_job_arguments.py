@@ -62,7 +62,7 @@ class TextJobArguments(TrainingArguments):
     sample_prompt: str = "\n"
     """What the written text begins with."""
 
-    max_steps: MaxSteps = 1000
+    max_steps: MaxSteps = 1200
     """Optimizer steps to train, instead of num_train_epochs; -1 goes by the epochs."""
     per_device_train_batch_size: Size = 12
     """Blocks in a micro-batch."""

@@ -136,3 +136,27 @@ def test_off_the_main_thread_nothing_is_touched() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_save_that_took_longer_than_the_signal_leaves_is_not_begun(loop: Loop) -> None:
+    def send(loop: Loop) -> None:
+        if loop.steps_done == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    def train() -> None:
+        with TrainingRun(
+            loop.arguments(save_strategy="steps", save_steps=3, preemption_budget_s=1e-6),
+            model=loop.model,
+            callbacks=[loop.recorder],
+            handle_signals=True,
+        ) as loop.run:
+            for _ in loop.run.steps(loop.loader):
+                send(loop)
+                loop.run.end_step()
+
+    with pytest.raises(SystemExit, match="143"):
+        train()
+    assert (loop.steps_done, loop.saved_steps()) == (5, [3])
+    refused = next(verdict for verdict in loop.verdicts() if verdict.action == "save")
+    assert refused.outcome == "refused"
+    assert "the signal leaves 0.0 s" in refused.detail
