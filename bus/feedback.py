@@ -64,6 +64,8 @@ class Feedback:
             acted_at=event.step if event is not None else 0,
             detail="the run had ended when the vote arrived",
         )
+        if event is not None:
+            verdict.attach_state_of(event)
         self._append(Published(verdict, None, self.clock.monotonic()))
 
     def report_failure(self, subscription: Subscription, event: Event | None, error: str) -> None:

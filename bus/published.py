@@ -36,7 +36,7 @@ class Published:
         }
         link = self.link
         if link is None:
-            return self.event.model_copy(update=update)
+            return self.event.model_copy(update=update).attach_state_of(self.event)
         update |= link.header
         update["step"], update["epoch"] = self.step_epoch
         return self.event.model_copy(update=update).attach_state(self.rest, self.num_rows)

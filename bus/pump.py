@@ -94,9 +94,13 @@ class Pump:
         return not self._thread.is_alive()
 
     def drain(self, timeout: float) -> bool:
-        """Waits until everything emitted so far is in the mailboxes; False at the time-out."""
+        """Waits until everything emitted so far is in the mailboxes; False at the time-out.
+
+        Vote files are read too: the last merge point of a run, held after it, must not miss them.
+        """
         deadline = time.monotonic() + timeout
         reached = threading.Event()
+        self._queue.append(Request(self._read_vote_files))
         self._queue.append(Request(reached.set))
         while not reached.is_set():
             self.attend()
@@ -239,6 +243,11 @@ class Pump:
         posted = self._outgoing.post()
         if posted:
             self._bus.wake_loop(posted)
+
+    def _read_vote_files(self) -> None:
+        for _, files in self._watches.values():
+            if files is not None:
+                files.look()
 
     def _look(self) -> None:
         now = self._bus.clock.monotonic()

@@ -123,6 +123,13 @@ class Event(BaseModel):
         object.__setattr__(self, "_captured", (rest, num_rows))
         return self
 
+    def attach_state_of(self, other: "Event") -> Self:
+        """Gives the event the state that came with another, if one did. For the bus."""
+        captured = getattr(other, "_captured", None)
+        if captured is not None:
+            object.__setattr__(self, "_captured", captured)
+        return self
+
     def to_json(self) -> bytes:
         """The event as one line of JSON, without its state; `parse_event` reads it back.
 

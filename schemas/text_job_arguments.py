@@ -59,7 +59,7 @@ class TextJobArguments(TrainingArguments):
     """Characters of the text that the model writes before and after training."""
     sample_temperature: NonNegative = 0.8
     """How freely it writes: 0 takes the likeliest character, 1 follows the model."""
-    sample_prompt: str = "\n"
+    sample_prompt: str = "The "
     """What the written text begins with."""
 
     max_steps: MaxSteps = 1200

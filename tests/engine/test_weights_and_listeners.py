@@ -89,7 +89,9 @@ def test_weights_are_the_same_with_and_without_twenty_subscribers(
     )
     assert watched.run.summary is not None
     assert len(watched.run.summary.ledger) >= 20
-    actions = {verdict.action for verdict in watched.verdicts() if verdict.outcome == "acted"}
+    # Whether a save is vetoed depends on when the concurrent votes arrive; the weights do not.
+    obeyed = ("acted", "vetoed")
+    actions = {verdict.action for verdict in watched.verdicts() if verdict.outcome in obeyed}
     assert actions >= {"evaluate", "save"}
     assert watched.losses == alone.losses
     assert watched.weights() == alone.weights()
