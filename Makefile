@@ -33,7 +33,7 @@ test: install
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 check: lint
-	$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(RUN) -m pytest -m "not slow" --numprocesses 2 --quiet $(PYTEST_ARGS)
 
 lint: install
 	$(RUN) -m ruff check .

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tests.engine.conftest import Loop
 
 
+pytestmark = pytest.mark.slow
+
+
 def threads_of_stepbus() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("stepbus")]
 

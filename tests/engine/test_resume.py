@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tests.engine.conftest import Loop
 
 
+pytestmark = pytest.mark.slow
+
+
 class Counter:
     def __init__(self) -> None:
         self.count = 0

@@ -19,6 +19,8 @@ from stepbus.schemas.control import FLAG_OF
 if TYPE_CHECKING:
     from tests.engine.conftest import Loop
 
+pytestmark = pytest.mark.slow
+
 SCHEDULE: dict[str, Any] = {
     "num_train_epochs": 2,
     "gradient_accumulation_steps": 2,
