@@ -7,7 +7,6 @@ import pty
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -44,13 +43,16 @@ class Screen:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._seen = b""
+        self._came = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         try:
             while found := os.read(self._descriptor, 65536):
-                self._seen += found
+                with self._came:
+                    self._seen += found
+                    self._came.notify_all()
         except OSError:
             return  # the other end was closed
 
@@ -59,11 +61,10 @@ class Screen:
         return self._seen.decode("utf-8", "replace")
 
     def wait_for(self, text: str, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 90
-        while text not in self.text:
-            assert process.poll() is None, self.text[-3000:]
-            assert time.monotonic() < deadline, self.text[-3000:]
-            time.sleep(0.02)
+        with self._came:
+            came = self._came.wait_for(lambda: text in self.text or process.poll() is not None, 90)
+        assert came, self.text[-3000:]
+        assert text in self.text, self.text[-3000:]
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_leaves_no_process(
