@@ -204,6 +204,7 @@ class EventBus(BusLifetime, Subscribing):
         To be called on the run's thread, where gate subscribers are torn down.
         """
         link.gate.close()
+        self._roster.remember(link)
         left = self.channel.close(link.run_id)
         with self._roster.lock:
             if self._pump is not None:

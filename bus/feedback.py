@@ -52,9 +52,10 @@ class Feedback:
             f"{vote.voter} voted {vote.action!r}{seen} after run {run_id} had ended: recorded as "
             "late, nothing is done."
         )
+        attempt, numbering = self._roster.ended.get(run_id, (1, None))
         verdict = Verdict(
             run_id=run_id,
-            attempt=event.attempt if event is not None else 1,
+            attempt=event.attempt if event is not None else attempt,
             step=event.step if event is not None else 0,
             action=vote.action,
             outcome="late",
@@ -66,7 +67,7 @@ class Feedback:
         )
         if event is not None:
             verdict.attach_state_of(event)
-        self._append(Published(verdict, None, self.clock.monotonic()))
+        self._append(Published(verdict, None, self.clock.monotonic(), numbering))
 
     def report_failure(self, subscription: Subscription, event: Event | None, error: str) -> None:
         """Publishes `subscriber_failed` for all others to know.

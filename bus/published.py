@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from ..schemas import Event
-from .run_link import RunLink
+from .run_link import Numbering, RunLink
 
 
 class Published:
     """An event that was published, with the state of its run at that moment."""
 
-    __slots__ = ("event", "link", "monotonic", "num_rows", "rest", "step_epoch")
+    __slots__ = ("event", "link", "monotonic", "num_rows", "numbering", "rest", "step_epoch")
 
-    def __init__(self, event: Event, link: RunLink | None, monotonic: float) -> None:
+    def __init__(
+        self,
+        event: Event,
+        link: RunLink | None,
+        monotonic: float,
+        numbering: Numbering | None = None,
+    ) -> None:
         self.event = event
         self.link = link
+        self.numbering = link.numbering if link is not None else numbering
         self.monotonic = monotonic
         if link is not None:
             self.step_epoch = (link.state.global_step, link.state.epoch)

@@ -17,7 +17,7 @@ from .diagnostics import get_logger
 from .emitter import build
 from .outgoing import Outgoing
 from .published import Published
-from .run_link import RunLink
+from .run_link import Numbering, RunLink
 from .stall_watch import StallWatch
 from .vote_files import VoteFiles
 
@@ -67,7 +67,7 @@ class Pump:
         self._watches: dict[RunLink, tuple[StallWatch, VoteFiles | None]] = {}
         self._look_at_workers = 0.0
         self._look_at_runs = 0.0
-        self._unnumbered = 0
+        self._unnumbered = Numbering()
         self.error: BaseException | None = None
 
     def start(self) -> None:
@@ -196,8 +196,7 @@ class Pump:
     def _hand_on(self, item: tuple[Any, ...], offset: float) -> None:
         emitter, monotonic, note = item[0], item[1], item[8]
         link = emitter.link
-        seq = link.seq
-        link.seq = seq + 1
+        seq = link.numbering.take()
         event: Event | None = None
         for since, always, subscription, route, append, worker in self._outgoing.lanes_of(
             emitter.event_class
@@ -222,14 +221,7 @@ class Pump:
         lanes = self._outgoing.lanes_of(type(item.event))
         if not lanes:
             return  # What nobody wants takes no number.
-        link = item.link
-        if link is not None:
-            seq = link.seq
-            link.seq = seq + 1
-        else:
-            seq = self._unnumbered
-            self._unnumbered = seq + 1
-        event = item.complete(seq, offset)
+        event = item.complete((item.numbering or self._unnumbered).take(), offset)
         for lane in lanes:
             if item.monotonic >= lane.since and (
                 lane.always

@@ -7,8 +7,10 @@ from types import MethodType
 
 from ..schemas import Event
 from .ledger import LedgerRow
-from .run_link import RunLink
+from .run_link import Numbering, RunLink
 from .subscription import Subscription
+
+MOST_ENDED = 100
 
 
 class Roster:
@@ -18,6 +20,8 @@ class Roster:
         self.lock = threading.RLock()
         self.subscriptions: list[Subscription] = []
         self.links: list[RunLink] = []
+        self.ended: dict[str, tuple[int, Numbering]] = {}
+        """Attempt and numbering of the runs that ended last: late verdicts go on with them."""
 
     def add(self, subscription: Subscription) -> None:
         """Takes a subscription; with the lock held."""
@@ -28,6 +32,13 @@ class Roster:
         gone = [s for s in self.subscriptions if s is target or _same(s.target, target)]
         self.subscriptions = [s for s in self.subscriptions if s not in gone]
         return gone
+
+    def remember(self, link: RunLink) -> None:
+        """Keeps what a late verdict of a run that ends will need."""
+        self.ended.pop(link.run_id, None)
+        self.ended[link.run_id] = (link.key[1], link.numbering)
+        while len(self.ended) > MOST_ENDED:
+            del self.ended[next(iter(self.ended))]
 
     def link_of(self, run_id: str) -> RunLink | None:
         """The open run with that name."""

@@ -38,6 +38,21 @@ class Pulse:
         self.thread_id = threading.get_ident()
 
 
+class Numbering:
+    """The next number of a run's events; for the pump alone. Outlives the run for late verdicts."""
+
+    __slots__ = ("next",)
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def take(self) -> int:
+        """The next number."""
+        seq = self.next
+        self.next = seq + 1
+        return seq
+
+
 class RunLink:
     """One run on one bus. Made by `EventBus.open_run`; used on the run's own thread."""
 
@@ -62,8 +77,7 @@ class RunLink:
         self.gate = GateChain(bus.feedback, self.control, lambda: bus.refresh(self))
         self.pulse = Pulse()
         self.context: Callable[[], dict[str, Any]] = lambda: {"args": None, "state": state}
-        self.seq = 0
-        """The next number of the run's events; for the pump alone."""
+        self.numbering = Numbering()
         self.emitters: dict[str, Emitter] = {}
         clock = bus.clock.monotonic
         for kind, event_class in list(Event.known_kinds.items()):

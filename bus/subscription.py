@@ -126,6 +126,11 @@ class Subscription:
                 f"{self.name}: {kind.__name__} does not come from the training thread, so "
                 "delivery='gate' would never be called for it: use a thread."
             )
+        if self.options.retries:
+            raise ArgumentError(
+                f"{self.name}: retries= has no effect with delivery='gate', where the step would "
+                "wait for them: leave it out."
+            )
         if self.options.timeout is not None:
             raise ArgumentError(
                 f"{self.name}: timeout= has no effect with delivery='gate', since nothing can end "

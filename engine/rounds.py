@@ -116,6 +116,9 @@ class Rounds:
             detail = self.actions[outcome.action](outcome)
         except Unavailable as why:
             self._record(outcome, "refused", point, str(why))
+        except BaseException as error:
+            self._record(outcome, "refused", point, f"it failed: {type(error).__name__}: {error}")
+            raise
         else:
             self._record(outcome, "acted", point, detail)
 

@@ -103,6 +103,7 @@ class TrainingRun:
         self._resources = contextlib.ExitStack()
         self._batches: Iterator[Any] | None = None
         self._link: RunLink | None = None
+        self._early_votes: list[Vote] = []
         self._train_loader: Any = None
         self._mark_s = 0.0
         self._bus_s = 0.0
@@ -142,6 +143,8 @@ class TrainingRun:
             attempt=self._identity.attempt,
             folder=output_dir,
         )
+        while self._early_votes:
+            self.bus.vote(self._early_votes.pop(0), run_id=self._link.run_id)
         self._link.context = self._gate_context
         self._attached.enter_gate(self._link)
         working = self._working = Working(
@@ -230,7 +233,8 @@ class TrainingRun:
         """Ends an optimizer step: announces it, counts the votes, and does what they ask for.
 
         Args:
-            loss: what to log as the step's loss; a device scalar is not read here.
+            loss: what to log as the step's loss. A scalar on a device is read at a log, and
+                earlier only where somebody takes `step_end`.
             grad_norm: norm of the gradients before clipping.
 
         Raises:
@@ -266,12 +270,20 @@ class TrainingRun:
     def vote(self, action: str | Vote, *, reason: str = "", voter: str = "", **fields: Any) -> bool:
         """Casts a vote for this run, from any thread; False once it has ended.
 
+        Cast before the with block is entered, it waits for it.
+
         Raises:
             ArgumentError: unknown action.
         """
         if self.bus.closed and self._link is not None:
             return False
-        run_id = self._link.run_id if self._link is not None else None
+        if self._link is None:
+            # For this run and no other, though others may be open on the same bus.
+            vote = action if isinstance(action, Vote) else Vote(action, reason=reason, **fields)
+            voter = vote.voter or voter or "vote()"
+            self._early_votes.append(vote.model_copy(update={"voter": voter}))
+            return True
+        run_id = self._link.run_id
         return self.bus.vote(action, reason=reason, voter=voter, run_id=run_id, **fields)
 
     def attach(self, name: str, thing: Stateful) -> None:

@@ -375,6 +375,7 @@ def test_a_vote_after_the_run_is_late_on_record_once_and_does_nothing(bus: Event
     assert (late.outcome, late.action, late.run_id, late.attempt) == ("late", "stop", "over", 2)
     assert (late.seen_at, late.point, late.votes[0].voter) == (1, "step_end", "slow")
     assert late.state.global_step == 1
+    assert late.seq == 5, "it goes on with the numbers of its run"
     assert not following.votes.has_votes
 
 

@@ -8,9 +8,9 @@ from ..subscribers import TensorBoardCallback
 from .text_command import TextCommand, run_command
 
 DESCRIPTION = """\
-Trains a small GPT, character by character, on the help text that comes with Python: about a minute
-on two CPU cores. Shows it live, writes checkpoints, TensorBoard files, logs and a loss curve, and
-says at the end where everything is and what each subscriber cost."""
+Trains a small GPT, character by character, on the help text that comes with Python: a minute or
+two on two CPU cores. Shows it live, writes checkpoints, TensorBoard files, logs and a loss curve,
+and says at the end where everything is and what each subscriber cost."""
 
 
 def main(words: Sequence[str]) -> int:
