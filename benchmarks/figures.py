@@ -9,15 +9,20 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+Unit = Literal["us", "x"]
+NOTHING: dict[Unit, float] = {"us": 0.0, "x": 1.0}
+"""What a unit shows where two things cost the same."""
+
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the report. All times in microseconds."""
+    """One row of the report, in microseconds or as a ratio."""
 
     what: str
     median: float
@@ -27,6 +32,12 @@ class Figure:
     budget: float | None = None
     """What the median should not exceed."""
     samples: int = 0
+    unit: Unit = "us"
+    mean: float | None = None
+    interval: tuple[float, float] | None = None
+    """Where the median would lie if all was measured again, 19 times in 20."""
+    floor: float = 0.0
+    """How far the control's own interval reaches from nothing: what is finer cannot be told."""
 
     @property
     def verdict(self) -> str:
@@ -35,8 +46,11 @@ class Figure:
             return ""
         if self.median <= self.budget:
             return "met"
-        if self.median - self.budget <= abs(self.control):
+        strayed = abs(self.control - NOTHING[self.unit])
+        if self.median - self.budget <= max(strayed, self.floor):
             return "not told apart"
+        if self.unit == "x":
+            return f"{self.median - self.budget:+.2f}"
         return f"{self.median / self.budget:.1f} x"
 
 
@@ -70,21 +84,37 @@ def machine() -> dict[str, str]:
 
 
 def show(title: str, figures: Sequence[Figure]) -> None:
-    """Prints a table of figures."""
+    """Prints a table of figures, all in the unit of the first."""
+    unit = figures[0].unit if figures else "us"
+    whole = any(row.interval is not None for row in figures)
     table = Table(title=title, title_justify="left")
-    for name in ("what", "median us", "p99 us", "control us", "budget us", "verdict"):
-        justify: JustifyMethod = "left" if name in ("what", "verdict") else "right"
+    spread = ["interval", f"mean {unit}"] if whole else []
+    for name in ("what", f"median {unit}", *spread, f"p99 {unit}", "control", "budget"):
+        justify: JustifyMethod = "left" if name == "what" else "right"
         table.add_column(name, justify=justify, no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for row in figures:
-        table.add_row(
-            row.what,
-            f"{row.median:.3f}",
-            f"{row.p99:.3f}",
-            f"{row.control:+.3f}",
-            "" if row.budget is None else f"{row.budget:g}",
-            row.verdict,
-        )
-    Console(width=110).print(table)
+        table.add_row(*_cells(row, whole))
+    Console(width=140 if whole else 110).print(table)
+
+
+def _cells(row: Figure, whole: bool) -> list[str]:
+    digits = 1 if whole and row.unit == "us" else 3
+    sign = "+" if row.unit == "us" else ""
+    spread = []
+    if whole:
+        low, high = row.interval or (row.median, row.median)
+        spread = [f"{low:.{digits}f} to {high:.{digits}f}"]
+        spread.append("" if row.mean is None else f"{row.mean:.{digits}f}")
+    return [
+        row.what,
+        f"{row.median:.{digits}f}",
+        *spread,
+        f"{row.p99:.{digits}f}",
+        f"{row.control:{sign}.{digits}f}",
+        "" if row.budget is None else f"{row.budget:g}",
+        row.verdict,
+    ]
 
 
 def save(path: Path, figures: Sequence[Figure]) -> None:

@@ -11,6 +11,7 @@ from ..schemas import Action, Event, RunFailed, TrainEnd, TrainerState, Vote, Vo
 from ..schemas.errors import ArgumentError, BusClosedError
 from ..schemas.event import event_class
 from . import fork
+from .built_in import BuiltInCallback, sides_of
 from .checks import check_seconds
 from .clock import Clock, SystemClock
 from .control_channel import Cast, ControlChannel, Settle
@@ -185,6 +186,10 @@ class EventBus(BusLifetime, Subscribing):
             link = RunLink(
                 self, control, run_id=run_id, attempt=attempt, rank=rank, state=state, folder=folder
             )
+            former = self._roster.ended.get(run_id)
+            if former is not None and former[0] == attempt:
+                # The same start of the same run goes on, as with an evaluation after training.
+                link.numbering = former[1]
             self._roster.links = [*self._roster.links, link]
             self._roster.refresh(link)
         files = None
@@ -229,6 +234,8 @@ class EventBus(BusLifetime, Subscribing):
             self._roster.refresh(link)
 
     def _add(self, subscription: Subscription) -> None:
+        if isinstance(subscription.target, BuiltInCallback):
+            sides_of(subscription.target).attach(self, subscription)
         with self._roster.lock:
             subscription.since = self.clock.monotonic()
             self._roster.add(subscription)
@@ -246,6 +253,8 @@ class EventBus(BusLifetime, Subscribing):
                 self._pump.retarget()
             self._roster.refresh()
         for subscription in gone:
+            if isinstance(subscription.target, BuiltInCallback):
+                sides_of(subscription.target).detach(subscription)
             self._workforce.retire(subscription)
         return len(gone)
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..schemas import Event, TrainerControl, Vote
 from ..schemas.control import FLAG_OF
 from ..schemas.errors import DeliveryError
+from . import gate_call
 from .deferred import fill, settled
 from .emitter import Captured, Emitter, build
 from .filters import Filter
@@ -160,13 +161,17 @@ class GateChain:
                 context[name] = self._awaited(values[name], captured, entries[0])
         if kind == "run_failed":
             context["error"] = captured.note
-        for entry in entries:
-            before = self.control.flags
-            returned = self._call_one(entry, kind, captured, args, state, context)
-            if returned is not None:
-                self.control.adopt(returned)
-            if self.control.flags != before:
-                self.control.credit(entry.name, before)
+        outer = gate_call.enter(captured)
+        try:
+            for entry in entries:
+                before = self.control.flags
+                returned = self._call_one(entry, kind, captured, args, state, context)
+                if returned is not None:
+                    self.control.adopt(returned)
+                if self.control.flags != before or self.control.asked_again:
+                    self.control.credit(entry.name, before)
+        finally:
+            gate_call.leave(outer)
 
     def _awaited(
         self, values: dict[str, Any], captured: Captured, entry: GateCallback
@@ -244,12 +249,18 @@ class GateChain:
         subscription.account.cpu_s += time.thread_time() - cpu
 
     def votes(self, step: int) -> list[tuple[Vote, bool]]:
-        """What stands in the shared control, as votes of who set it; True for the schedule's."""
+        """What changed in the shared control, as votes of who set it; True for the schedule's.
+
+        A flag that was cleared after it had become a vote takes that vote back.
+        """
         found = []
-        for action, setter in self.control.standing():
+        for action, setter in self.control.taken_back():
+            vote = Vote(action, voter=setter, withdrawn=True)
+            found.append((vote, setter in self.schedulers))
+        for action, setter in list(self.control.standing()):
             vote = Vote(action, voter=setter, step=step, reason=self._reason_of(setter))
             found.append((vote, setter in self.schedulers))
-            self.control.clear(action)
+            self.control.mark_cast(action, setter)
         return found
 
     def _reason_of(self, setter: str) -> str:

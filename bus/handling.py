@@ -51,7 +51,7 @@ class Handling:
         try:
             return self._routes[kind]
         except KeyError:
-            route = self._routes[kind] = self.subscription.route(kind)
+            route = self._routes[kind] = self.subscription.handler_route(kind)
             return route
 
     def begin(self, event: Event) -> Callable[[Event], object] | None:

@@ -23,6 +23,8 @@ from .feedback import Feedback
 from .outgoing import Target
 from .pump import Pump
 from .roster import Roster
+from .run_link import RunLink
+from .subscription import Subscription
 from .worker import Worker
 from .workforce import Workforce
 
@@ -207,6 +209,17 @@ class BusLifetime:
             if worker is not None and route is not None:
                 found.append((subscription, route, worker))
         return found
+
+    def worker_of(self, subscription: Subscription) -> Worker | None:
+        """Who runs a subscription, if anybody does; for the pump."""
+        return self._workforce.worker_of(subscription)
+
+    def run_of(self, state: object) -> RunLink | None:
+        """The open run that this is the live state of, else the only one that is open, if any."""
+        links = self._roster.links
+        return next((link for link in links if link.state is state), None) or (
+            links[0] if len(links) == 1 else None
+        )
 
     def wake_loop(self, workers: Iterable[Worker]) -> None:
         """Wakes those of some workers that run on an event loop; for the pump."""

@@ -47,12 +47,16 @@ class Outgoing:
                     route.filter.always,
                     subscription,
                     route,
-                    self._outboxes.setdefault(worker, []).append,
+                    self.append_for(worker),
                     worker,
                 )
                 for subscription, route, worker in self._targets(event_class)
             ]
         return lanes
+
+    def append_for(self, worker: Worker) -> Callable[[Event], None]:
+        """What puts an event behind those that were sorted for a worker already."""
+        return self._outboxes.setdefault(worker, []).append
 
     def post(self) -> list[Worker]:
         """Puts what was sorted into the mailboxes; the workers that got mail."""

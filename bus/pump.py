@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..schemas import Event
+from ..schemas import Event, Save
 from .deferred import settled
 from .diagnostics import get_logger
 from .emitter import build
 from .outgoing import Outgoing
-from .published import Published
+from .published import HandedOn, Published
 from .run_link import Numbering, RunLink
 from .stall_watch import StallWatch
 from .vote_files import VoteFiles
@@ -164,9 +164,11 @@ class Pump:
                     return True
                 popleft()
                 hand_on(item, offset)
-                num_events += 1
-                if num_events % SLICE_EVENTS == 0 and time.perf_counter() > end:
-                    return False
+            elif type(item) is HandedOn:
+                if item.captured and item.captured.deferred and not self._resolved(item.captured):
+                    return True
+                popleft()
+                self._hand_over(item, offset)
             else:
                 popleft()
                 if type(item) is Published:
@@ -176,6 +178,9 @@ class Pump:
                     item.call()
                     if self._ended:
                         return False
+            num_events += 1
+            if num_events % SLICE_EVENTS == 0 and time.perf_counter() > end:
+                return False
         return False
 
     def _resolved(self, item: tuple[Any, ...]) -> bool:
@@ -230,6 +235,22 @@ class Pump:
                 )
             ):
                 lane.append(event)
+
+    def _hand_over(self, item: HandedOn, offset: float) -> None:
+        """Puts what a callback handed on into its own mailbox, in order with all else."""
+        subscription = item.subscription
+        worker = self._bus.worker_of(subscription)
+        event = item.complete(offset)
+        route = subscription.handler_route(type(event))
+        if worker is None or route is None:
+            return
+        if not route.filter.always and not subscription.takes(
+            route, event.name, event.step, event.epoch, item.run, event.monotonic
+        ):
+            return
+        if isinstance(event, Save):
+            event.lease.acquire(subscription.name)  # type: ignore[attr-defined]
+        self._outgoing.append_for(worker)(event)
 
     def _post(self) -> None:
         posted = self._outgoing.post()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..schemas import Event, TrainerControl, TrainerState, TrainingEvent
+from ..schemas import Action, Event, TrainerControl, TrainerState, TrainingEvent
 from ..schemas.state import StateRest
 from .control_channel import RunControl
 from .deferred import Deferred
@@ -158,7 +158,15 @@ class RunLink:
 
     def collect_gate_votes(self) -> None:
         """Turns what the gate callbacks left in the shared control into votes."""
-        if not any(self.control.flags):
+        if self.control.is_settled:
             return
         for vote, scheduled in self.gate.votes(self.state.global_step):
             self.votes.post(vote, scheduled=scheduled)
+
+    def reset_flags(self, *actions: Action) -> None:
+        """Clears flags that callbacks see, at the place where the reference does; loses no vote."""
+        if self.control.is_settled:
+            return
+        self.collect_gate_votes()
+        for action in actions:
+            self.control.reset(action)

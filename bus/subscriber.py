@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -9,6 +10,7 @@ from ..schemas import Event, TrainerControl, TrainerState
 from ..schemas.errors import ArgumentError, nearest
 from ..schemas.event import event_class
 from .filters import Filter
+from .shapes import in_their_shape, is_in_both, own_method
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__stepbus_filter__"
@@ -37,7 +39,9 @@ def on(
     )
 
     def mark(method: F) -> F:
-        setattr(method, _MARK, chosen)
+        for each in (method, own_method(method)):
+            if each is not None:
+                setattr(each, _MARK, chosen)
         return method
 
     return mark
@@ -84,32 +88,22 @@ class Subscriber:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for method in vars(cls):
-            if method.startswith("on_") and method != "on_event":
-                try:
-                    event_class(method.removeprefix("on_"))
-                except ArgumentError:
-                    kinds = (f"on_{kind}" for kind in Event.known_kinds)
-                    raise ArgumentError(
-                        f"{cls.__name__}.{method} is called by no event: {nearest(method, kinds)}"
-                    ) from None
+        for method, function in vars(cls).items():
+            if not method.startswith("on_") or method == "on_event":
+                continue
+            if issubclass(cls, TrainerCallback) and not _takes_the_event(function):
+                continue  # As in the reference: it may be anything.
+            try:
+                event_class(method.removeprefix("on_"))
+            except ArgumentError:
+                kinds = (f"on_{kind}" for kind in Event.known_kinds)
+                raise ArgumentError(
+                    f"{cls.__name__}.{method} is called by no event: {nearest(method, kinds)}"
+                ) from None
 
 
-def handlers_of(subscriber: Subscriber) -> dict[type[Event], tuple[Callable[[Any], Any], Filter]]:
-    """The methods of a subscriber by the class of events that they take, with their filters."""
-    found: dict[type[Event], tuple[Callable[[Any], Any], Filter]] = {}
-    for name in dir(type(subscriber)):
-        if not name.startswith("on_"):
-            continue
-        method = getattr(subscriber, name)
-        kind = Event if name == "on_event" else event_class(name.removeprefix("on_"))
-        found[kind] = (method, getattr(method, _MARK, None) or Filter())
-    if not found:
-        raise ArgumentError(
-            f"{type(subscriber).__name__} has no method on_<event>, such as on_log(self, event): "
-            "it would never be called."
-        )
-    return found
+def _takes_the_event(function: object) -> bool:
+    return inspect.isfunction(function) and len(inspect.signature(function).parameters) == 2
 
 
 class TrainerCallback:
@@ -210,7 +204,10 @@ class TrainerCallback:
 
 
 def overridden_hooks(callback: object) -> frozenset[str]:
-    """The kinds of event that a callback of Hugging Face's shape really listens to."""
+    """The kinds of event that a callback of Hugging Face's shape really listens to.
+
+    Of one that is a `Subscriber` too, those whose method takes args, state and control.
+    """
     kinds = []
     for name in dir(type(callback)):
         kind = name.removeprefix("on_")
@@ -220,6 +217,14 @@ def overridden_hooks(callback: object) -> frozenset[str]:
         base = getattr(TrainerCallback, name, None)
         inherited = getattr(hook, "__module__", "").startswith("transformers.trainer_callback")
         untouched = inherited and getattr(hook, "__qualname__", "").startswith("TrainerCallback.")
-        if hook is not base and not untouched:
+        if hook is base or untouched or is_in_both(hook):
+            continue
+        if not isinstance(callback, Subscriber) or in_their_shape(getattr(callback, name)):
             kinds.append(kind)
     return frozenset(kinds)
+
+
+def filter_of(method: object) -> Filter:
+    """The filter that `on` gave a method; one that takes everything where it gave none."""
+    chosen: Filter | None = getattr(method, _MARK, None)
+    return chosen or Filter()

@@ -12,8 +12,9 @@ from .diagnostics import get_logger
 from .filters import Filter, FilterCounts
 from .handler import Handler, check_handler, is_async, name_of
 from .ledger import Account, LedgerRow
+from .listening import handlers_of, handlers_of_handed_on
 from .mailbox import Mailbox, Overflow, check_overflow
-from .subscriber import Subscriber, handlers_of
+from .subscriber import Subscriber
 
 log = get_logger()
 
@@ -30,6 +31,8 @@ class Route(NamedTuple):
     event_class: type[Event]
     handler: Handler
     filter: Filter
+    handed_on: bool = False
+    """True where the events do not come by themselves, but from the subscriber's gate side."""
 
 
 class Options(NamedTuple):
@@ -99,7 +102,7 @@ class Subscription:
             raise ArgumentError(
                 f"Some handlers of {self.name} are async and some are not: make all of them one."
             )
-        return kinds.pop()
+        return bool(kinds) and kinds.pop()
 
     def _choose_delivery(self) -> Delivery:
         chosen = self.options.delivery or ("loop" if self.asynchronous else "thread")
@@ -163,7 +166,15 @@ class Subscription:
         )
 
     def route(self, kind: type[Event]) -> Route | None:
-        """The route for a class of events: the closest class that it named, or None."""
+        """The route for a class of events: the closest class that it named, or None.
+
+        None as well where these events come only when they are handed on.
+        """
+        found = self.handler_route(kind)
+        return found if found is not None and not found.handed_on else None
+
+    def handler_route(self, kind: type[Event]) -> Route | None:
+        """As `route`, handed on or not: where an event goes once it is in the mailbox."""
         found: Route | None = None
         for route in self.routes:
             if issubclass(kind, route.event_class) and (
@@ -221,6 +232,10 @@ def subscription_of_subscriber(subscriber: Subscriber, overrides: dict[str, Any]
     routes = [
         Route(kind, check_handler(method), chosen)
         for kind, (method, chosen) in handlers_of(subscriber).items()
+    ]
+    routes += [
+        Route(kind, check_handler(method), chosen, handed_on=True)
+        for kind, (method, chosen) in handlers_of_handed_on(subscriber).items()
     ]
     return Subscription(
         subscriber,

@@ -2,6 +2,7 @@
 
 from .checkpoint import get_last_checkpoint
 from .rng import enable_full_determinism, set_seed
+from .schedules import get_scheduler
 from .summary import RunSummary
 from .training_run import TrainingRun
 
@@ -10,5 +11,6 @@ __all__ = [
     "TrainingRun",
     "enable_full_determinism",
     "get_last_checkpoint",
+    "get_scheduler",
     "set_seed",
 ]

@@ -15,6 +15,7 @@ from ..schemas import Action, TrainingArguments
 from ..schemas.strategies import SaveStrategy
 from .environment import device_of
 from .evaluating import Evaluating
+from .front_end import FrontEnd
 from .log_window import LogWindow
 from .metric_buffer import Number, metric_buffer_for, read
 from .rounds import Act, Rounds, Unavailable
@@ -35,19 +36,24 @@ class Acting:
         window: LogWindow,
         optimizer: torch.optim.Optimizer | None,
         signals: StopSignals | None,
+        front_end: FrontEnd,
     ) -> None:
+        self._front_end = front_end
+        self._last_logged = link.state.global_step
         self._args = args
         self._link = link
         self._saving = saving
         self._rounds = rounds
         self._evaluating = evaluating
-        self._window = window
+        self.window = window
+        """What has been measured since the last log."""
         self._optimizer = optimizer
         self._signals = signals
         self._metrics = metric_buffer_for(device_of(saving.model))
         self._step_end = link.emitters["step_end"]
         self._grad_norm: Number | None = None
-        self._learning_rate: float | None = None
+        self.learning_rate: float | None = None
+        """The rate that the present step uses."""
         self.seconds = 0.0
         """How long actions have taken since this was last set to 0."""
 
@@ -59,7 +65,7 @@ class Acting:
         """Notes the learning rate that the step which begins will use."""
         if self._optimizer is not None:
             rate = self._optimizer.param_groups[0]["lr"]
-            self._learning_rate = float(rate) if isinstance(rate, torch.Tensor) else rate
+            self.learning_rate = float(rate) if isinstance(rate, torch.Tensor) else rate
 
     def end_step(
         self,
@@ -69,11 +75,8 @@ class Acting:
         data_wait_s: float,
         bus_s: float,
     ) -> None:
-        """Takes what a step gave to be logged, and announces its end."""
+        """Takes what a step gave, and announces its end."""
         link, emitter = self._link, self._step_end
-        if isinstance(loss, torch.Tensor) and loss.is_cpu:
-            loss = loss.item()
-        self._window.add_loss(loss)
         self._grad_norm = grad_norm
         link.pulse.durations_s.append(step_s)
         if not emitter.active:
@@ -81,28 +84,35 @@ class Acting:
         values: dict[str, Any] = {
             "loss": None,
             "grad_norm": None,
-            "learning_rate": self._learning_rate,
+            "learning_rate": self.learning_rate,
             "step_s": step_s,
             "data_wait_s": data_wait_s,
             "bus_s": bus_s,
         }
         # Callbacks of Hugging Face's shape are not given these values: no copy for them alone.
-        if emitter.wanted or link.gate.subscriptions:
+        if self.takes_losses:
             (values["loss"], values["grad_norm"]), handles = self._metrics.push((loss, grad_norm))
             link.fire(emitter, values, handles)
         else:
             link.fire(emitter, values)
 
+    @property
+    def takes_losses(self) -> bool:
+        """Whether somebody is given the loss of each step."""
+        return self._step_end.wanted or bool(self._link.gate.subscriptions)
+
     def evaluate_at_start(self) -> None:
         """The evaluation before the first step; as in the reference it is never the best."""
         with contextlib.suppress(Unavailable):
-            self._evaluating.run(may_be_best=False)
+            neutral = self._front_end.evaluates_neutrally
+            self._evaluating.run(may_be_best=False, neutral=neutral)
 
     def emit_log(self, logs: dict[str, Any]) -> None:
         """Adds a row to the history and says so."""
         state = self._link.state
         logs.setdefault("epoch", state.epoch)
         state.log_history.append({**logs, "step": state.global_step})
+        self._link.reset_flags("log")
         self._link.emit("log", {"logs": logs})
 
     def closing_figures(self, begun_s: float, steps: int, samples: int) -> dict[str, Any]:
@@ -115,7 +125,7 @@ class Acting:
         """
         runtime = time.perf_counter() - begun_s
         # What run.log was given since the last log must not be lost.
-        rest = {} if self._window.empty else self._window.take()
+        rest = {} if self.window.empty else self.window.take()
         rest.pop("loss", None)
         figures = rest | {
             "train_runtime": runtime,
@@ -123,27 +133,35 @@ class Acting:
             "train_steps_per_second": steps / runtime,
             "total_flos": self._link.state.total_flos,
         }
-        mean = self._window.mean_loss_of_run()
+        mean = self.window.mean_loss_of_run()
         if mean is not None:
             figures["train_loss"] = mean
+        figures = self._front_end.closing_figures(figures, seconds=runtime, steps=steps)
         return figures | {"epoch": self._link.state.epoch}
 
     def _log(self, outcome: Outcome) -> str:
+        step = self._link.state.global_step
+        if outcome.scheduled and step <= self._last_logged and self.window.empty:
+            raise Unavailable(f"step {step} has been logged already")
+        self._last_logged = step
         with self._timed():
-            values = self._window.take()
+            values = self.window.take()
             logs = {"loss": values.pop("loss")} if "loss" in values else {}
             if self._grad_norm is not None:
                 logs["grad_norm"] = read(self._grad_norm)
-            if self._learning_rate is not None:
-                logs["learning_rate"] = self._learning_rate
-            self.emit_log(logs | values)
-        return f"logged at step {self._link.state.global_step}"
+            if self.learning_rate is not None:
+                logs["learning_rate"] = self.learning_rate
+            self._front_end.log(logs | values)
+        return f"logged at step {step}"
 
     def _evaluate(self, outcome: Outcome) -> str:
         if not self._evaluating.possible:
             raise Unavailable("the loop gave no evaluate= function")
+        voted = not any(cast.scheduled for cast in outcome.casts)
         with self._timed():
-            metrics, improved = self._evaluating.run()
+            neutral = voted or self._front_end.evaluates_neutrally
+            metrics, improved = self._evaluating.run(neutral=neutral)
+            self._front_end.evaluated(metrics)
         state = self._link.state
         if improved:
             self._saving.note_best()
@@ -164,6 +182,7 @@ class Acting:
             values, lease = saving.write()
             saving.rotate()
             lease.acquire(IN_TRANSIT)
+            link.reset_flags("save")
             link.emit("save", values, note=lease)
             link.bus.request(lambda: lease.release(IN_TRANSIT))
         return str(values["path"])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from .ahead_batch import renewed, storable
 from .rng import capture_rng, restore_rng
 
 
@@ -20,9 +21,16 @@ class DataOrder:
     `set_epoch` are told the epoch. Checkpoints keep the users' generators, and the global ones, as
     they were when the epoch began, so that the same epoch can be begun again; workers that persist
     over epochs keep random states of their own, which none of this can bring back.
+
+    Args:
+        loader: what gives the batches.
+        seed: of the run's own generator.
+        lends: False leaves loaders and samplers without a generator as they are: they draw from
+            the global one.
     """
 
-    def __init__(self, loader: Iterable[Any], seed: int) -> None:
+    def __init__(self, loader: Iterable[Any], seed: int, *, lends: bool = True) -> None:
+        self._lends = lends
         self._loader = loader
         self._seed = seed
         self._own = torch.Generator()
@@ -39,8 +47,9 @@ class DataOrder:
         for holder in holders:
             generator = getattr(holder, "generator", self._own)
             if generator is None:
-                holder.generator = self._own
-                self._lent_to.append(holder)
+                if self._lends:
+                    holder.generator = self._own
+                    self._lent_to.append(holder)
             elif isinstance(generator, torch.Generator) and all(
                 generator is not known for known in (self._own, *self._users)
             ):
@@ -69,13 +78,21 @@ class DataOrder:
 
     def state_dict(self) -> dict[str, Any]:
         """The generators as they are at the start of the epoch that a resume begins with."""
-        return self._at_start if self._in_epoch else self._now()
+        if not self._in_epoch:
+            return self._now()
+        return self._at_start | {"ahead": storable(getattr(self._loader, "ahead", None))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts the generators back, for the epoch to be begun again."""
         for generator, saved in zip(self._users, state["generators"], strict=False):
             generator.set_state(saved)
         restore_rng(state["rng"])
+
+    def renew_ahead(self, state: dict[str, Any]) -> None:
+        """Puts the batch that had been loaded ahead in place of the one that is now."""
+        ahead = getattr(self._loader, "ahead", None)
+        if ahead is not None and state.get("ahead") is not None:
+            self._loader.ahead = renewed(ahead, state["ahead"])  # type: ignore[attr-defined]
 
     def _now(self) -> dict[str, Any]:
         generators = [generator.get_state() for generator in self._users]

@@ -12,8 +12,9 @@ from torch import nn
 from ..bus import EventBus, LedgerRow, RunLink
 from ..schemas import TrainerState, TrainingArguments
 from ..schemas.strategies import steps_of
-from .attaching import Attached
+from .callback_list import CallbackList
 from .environment import num_parameters
+from .front_end import FrontEnd
 from .parts import Resumed
 from .saving import Saving
 from .signals import StopSignals
@@ -57,13 +58,15 @@ class Ending:
         args: TrainingArguments,
         state: TrainerState,
         bus: EventBus,
-        attached: Attached,
+        callbacks: CallbackList,
         signals: StopSignals | None,
+        front_end: FrontEnd,
     ) -> None:
+        self._front_end = front_end
         self._args = args
         self._state = state
         self._bus = bus
-        self._attached = attached
+        self._callbacks = callbacks
         self._signals = signals
         self._link: RunLink | None = None
         self._started_bus = False
@@ -99,15 +102,17 @@ class Ending:
         args, state = self._args, self._state
         state.max_steps = length.max_steps
         state.num_train_epochs = int(-(-length.num_epochs // 1))
+        known_epochs = length.num_epochs if length.steps_per_epoch else 0.0
         state.logging_steps = steps_of(args.logging_steps, length.max_steps)
         state.eval_steps = steps_of(args.eval_steps or args.logging_steps, length.max_steps)
         state.save_steps = steps_of(args.save_steps, length.max_steps)
-        state.train_batch_size = args.per_device_train_batch_size
+        state.train_batch_size = self._front_end.train_batch_size or args.train_batch_size
         gc.collect()
         gc.freeze()
         self._frozen = True
         self._begun_s = time.perf_counter()
         self._first_step = state.global_step
+        self._open_link().reset_flags("stop")
         self._open_link().emit(
             "train_begin",
             {
@@ -117,7 +122,7 @@ class Ending:
                 "model": type(model).__name__,
                 "num_parameters": num_parameters(model),
                 "max_steps": length.max_steps,
-                "num_train_epochs": length.num_epochs,
+                "num_train_epochs": known_epochs,
                 "steps_per_epoch": length.steps_per_epoch,
                 "resumed_from": str(resumed.folder) if resumed is not None else None,
             },
@@ -139,7 +144,7 @@ class Ending:
         figures = self._working.acting.closing_figures(
             self._begun_s or 0.0, steps, self._working.stepping.num_samples
         )
-        self._working.acting.emit_log(figures)
+        self._front_end.log(figures)
         if self._args.load_best_model_at_end:
             self._saving.load_best()
         stop = self._working.rounds.stop
@@ -168,6 +173,11 @@ class Ending:
         link.emit("run_failed", values, note=error)
         self._sum_up("failed", f"{type(error).__name__}: {error}", {})
 
+    def abandon(self) -> None:
+        """Has the run end without `train_end` and without `run_failed`."""
+        self._over = True
+        self._open_link().pulse.beat_s = None
+
     def take_leave(self) -> None:
         """Delivers what is left, closes the run, and completes the summary."""
         self._obey_signal()
@@ -187,7 +197,8 @@ class Ending:
             self._bus.stop(self.drain.seconds)
         if link is not None:
             self._final_ledger = self.ledger
-            self._saving.rotate()
+            if self._begun_s is not None:
+                self._saving.rotate()
             self._complete_summary()
 
     def close_bus(self, *, for_good: bool) -> None:
@@ -197,7 +208,7 @@ class Ending:
             self._bus.close_run(self._link)
         if self._started_bus:
             self._bus.stop(LEAST_S)
-        self._attached.unsubscribe(self._bus)
+        self._callbacks.unsubscribe()
         if for_good:
             self._bus.close()
         if self._frozen:
@@ -228,7 +239,7 @@ class Ending:
             runtime_s=time.perf_counter() - begun_s if begun_s is not None else 0.0,
             metrics=metrics,
             output_dir=str(self._args.output_dir),
-            trackers=tuple(self._attached.trackers),
+            trackers=tuple(self._callbacks.trackers),
         )
 
     def _complete_summary(self) -> None:

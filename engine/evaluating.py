@@ -15,6 +15,7 @@ from ..schemas import TrainingArguments
 from ..schemas.errors import ArgumentError
 from .data_order import move, num_batches, num_samples
 from .environment import device_of
+from .front_end import FrontEnd
 from .rng import preserved_rng
 from .rounds import Rounds, Unavailable
 
@@ -29,50 +30,63 @@ class EvaluationAbandoned(BaseException):
 
 
 class Evaluating:
-    """Runs the loop's own `evaluate()` with everything around it."""
+    """Runs the front end's `evaluate()` with everything around it."""
 
     def __init__(
         self,
         args: TrainingArguments,
         link: RunLink,
         model: nn.Module,
-        evaluate: Evaluate | None,
+        front_end: FrontEnd,
         rounds: Rounds,
     ) -> None:
         self._args = args
         self._link = link
         self._model = model
-        self._evaluate = evaluate
+        self._front_end = front_end
         self._rounds = rounds
         self._rng = preserved_rng()
         self._running = False
         self._abandoned = False
         self._num_batches = 0
         self._num_samples = 0
-        self.log: Callable[[dict[str, Any]], None] = lambda logs: None
-        """What to do with metrics to be logged."""
         self.loader: Any = None
         """What the last evaluation went through."""
 
     @property
     def possible(self) -> bool:
-        """Whether the loop gave the means to evaluate."""
-        return self._evaluate is not None
+        """Whether the front end has the means to evaluate."""
+        return self._front_end.evaluates
 
-    def run(self, *, may_be_best: bool = True) -> tuple[dict[str, Any], bool]:
-        """Evaluates, logs and notes the best; metrics and whether they are the best so far.
+    def run(
+        self, *, may_be_best: bool = True, neutral: bool = True
+    ) -> tuple[Mapping[str, Any], bool]:
+        """Evaluates and notes the best; metrics and whether they are the best so far.
 
-        The generators go on afterwards as if nothing had been drawn, so that the weights depend
-        neither on who votes nor on how often is evaluated.
+        Args:
+            may_be_best: False for the evaluation before the first step.
+            neutral: the generators go on afterwards as if nothing had been drawn, so that the
+                weights do not depend on who votes.
 
         Raises:
             Unavailable: a stop that was voted for abandoned it.
             ArgumentError: it gave no metrics, or not the one for the best model.
         """
-        started = time.perf_counter()
-        values = self._call()
+        metrics = self._call(neutral)
         if self._abandoned:
             raise Unavailable("abandoned: a stop was voted for")
+        return metrics, may_be_best and self._note_best(metrics)
+
+    def measure(self, evaluate: Evaluate) -> dict[str, Any]:
+        """Calls the loop's own `evaluate`; its metrics, with their names and its speed, logged.
+
+        Raises:
+            ArgumentError: it gave no metrics.
+        """
+        started = time.perf_counter()
+        values = evaluate()
+        if self._abandoned:
+            return {}
         metrics = prefixed(values)
         seconds = time.perf_counter() - started
         metrics.setdefault("eval_runtime", seconds)
@@ -80,19 +94,23 @@ class Evaluating:
             metrics.setdefault("eval_samples_per_second", self._num_samples / seconds)
             metrics.setdefault("eval_steps_per_second", self._num_batches / seconds)
         metrics["epoch"] = self._link.state.epoch
-        self.log(metrics)
-        self._link.emit("evaluate", {"metrics": metrics})
-        return metrics, may_be_best and self._note_best(metrics)
+        self._front_end.log(metrics)
+        self.announce(metrics)
+        return metrics
 
-    def _call(self) -> Mapping[str, Any]:
-        assert self._evaluate is not None
+    def announce(self, metrics: dict[str, Any]) -> None:
+        """Says that an evaluation is done."""
+        self._link.reset_flags("evaluate")
+        self._link.emit("evaluate", {"metrics": metrics})
+
+    def _call(self, neutral: bool) -> Mapping[str, Any]:
         pulse = self._link.pulse
         self._num_batches = self._num_samples = 0
         self._running, self._abandoned = True, False
         pulse.busy = "evaluating"
         try:
-            with self._rng, self._modes_kept():
-                return self._evaluate()
+            with self._rng if neutral else contextlib.nullcontext(), self._modes_kept():
+                return self._front_end.evaluate()
         except EvaluationAbandoned:
             return {}
         finally:
@@ -137,7 +155,8 @@ class Evaluating:
         if value != value or (best is not None and not (value > best if greater else value < best)):
             return False
         state.best_metric = value
-        state.best_global_step = state.global_step
+        if self._args.save_strategy != "no" or not self._front_end.best_step_needs_saves:
+            state.best_global_step = state.global_step
         return True
 
     def _value_to_compare(self, metrics: Mapping[str, Any]) -> float:

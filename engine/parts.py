@@ -12,10 +12,10 @@ from torch import nn
 from ..bus.diagnostics import get_logger
 from ..schemas import TrainerState
 from ..schemas.errors import ArgumentError, CheckpointError, StepbusError
-from .attaching import Attached
+from .callback_list import CallbackList
 from .checkpoint import Checkpoint
 from .data_order import DataOrder
-from .log_window import LogWindow
+from .front_end import FrontEnd
 from .position import Position
 from .rng import capture_rng
 from .saving import STATE
@@ -50,9 +50,11 @@ class RunParts:
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None,
         lr_scheduler: Any,
-        callbacks: Attached,
+        callbacks: CallbackList,
+        front_end: FrontEnd,
     ) -> None:
         self._model = model
+        self._front_end = front_end
         self._callbacks = callbacks
         self._fixed: dict[str, Stateful] = {}
         if optimizer is not None:
@@ -62,7 +64,7 @@ class RunParts:
         self._attached: dict[str, Stateful] = {}
         self._resumed: Resumed | None = None
         self._begun = False
-        self.window = LogWindow()
+        self.window = front_end.make_window()
         self.position = Position()
         self.order: DataOrder | None = None
         self.leaves_epoch: Callable[[], bool] = lambda: False
@@ -108,7 +110,7 @@ class RunParts:
         """
         states, folder = checkpoint.states, checkpoint.folder
         saved = TrainerState.from_json(checkpoint.document(STATE), str(folder / STATE))
-        checkpoint.load_weights(self._model)
+        self._front_end.load_model(checkpoint, self._model)
         for name, part in self._fixed.items():
             load_part(name, part, states, folder)
         run = states["run"]

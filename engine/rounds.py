@@ -110,8 +110,9 @@ class Rounds:
 
     def _carry_out(self, outcome: Outcome, point: str) -> None:
         if not outcome.decision.carried:
-            self._record(outcome, "vetoed", point, _reasons(outcome.decision.vetoes))
+            self._record_vetoed(outcome, point)
             return
+        self._link.control.show(outcome.action)
         try:
             detail = self.actions[outcome.action](outcome)
         except Unavailable as why:
@@ -128,8 +129,9 @@ class Rounds:
             if outcome is None:
                 continue
             if not outcome.decision.carried:
-                self._record(outcome, "vetoed", point, _reasons(outcome.decision.vetoes))
+                self._record_vetoed(outcome, point)
                 continue
+            self._link.control.show(action)
             votes = outcome.decision.votes
             voters = ", ".join(vote.voter for vote in votes)
             stop = Stop(_reasons(votes), voters, outcome.scheduled)
@@ -138,6 +140,10 @@ class Rounds:
             else:
                 self.stop_epoch = stop
             self._record(outcome, "acted", point, detail)
+
+    def _record_vetoed(self, outcome: Outcome, point: str) -> None:
+        self._link.control.reset(outcome.action)
+        self._record(outcome, "vetoed", point, _reasons(outcome.decision.vetoes))
 
     def _record(self, outcome: Outcome, result: str, point: str, detail: str) -> None:
         if not outcome.scheduled:

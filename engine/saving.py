@@ -22,6 +22,7 @@ from .checkpoint import (
     rotate,
     write_checkpoint,
 )
+from .front_end import FrontEnd
 
 log = get_logger()
 
@@ -38,6 +39,7 @@ class Saving:
     Args:
         parts: what a checkpoint holds besides the weights, by name; asked for at each save.
         run_document: the text of the checkpoint's `run.json`.
+        front_end: writes and reads the model.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Saving:
         model: nn.Module,
         parts: Callable[[], Mapping[str, object]],
         run_document: Callable[[], str],
+        front_end: FrontEnd,
     ) -> None:
+        self._front_end = front_end
         self._args = args
         self._state = state
         self._parts = parts
@@ -90,6 +94,10 @@ class Saving:
         return values, lease
 
     def _write(self) -> None:
+        front_end = self._front_end
+        front_end.about_to_save()
+        self._state.stateful_callbacks = front_end.stateful_callbacks()
+        writer = front_end.model_writer()
         documents = {
             STATE: self._state.to_json(),
             ARGUMENTS: self._args.to_json_string() + "\n",
@@ -99,8 +107,11 @@ class Saving:
         self._newest = write_checkpoint(
             self._args.output_dir,
             self._state.global_step,
-            states={} if only_model else {"model": self.model.state_dict(), **self._parts()},
-            model=self.model,
+            states={}
+            if only_model
+            else {"model": front_end.model_state(self.model), **self._parts()},
+            model=self.model if writer is None else None,
+            write_model=writer,
             documents=documents,
         )
 
@@ -172,7 +183,7 @@ class Saving:
         if best is None:
             log.warning("load_best_model_at_end: no checkpoint of the best step was written")
             return
-        read_checkpoint(best).load_weights(self.model)
+        self._front_end.load_model(read_checkpoint(best), self.model)
 
     def checkpoints(self) -> list[Path]:
         """The whole checkpoints in the output folder, oldest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -13,10 +14,11 @@ from ..bus import RunLink
 from ..schemas import TrainingArguments
 from ..schemas.errors import ArgumentError, DataError, StepbusError
 from .data_order import DataOrder, move, num_batches, num_samples
+from .front_end import FrontEnd
 from .parts import Resumed
 from .position import Position
 from .rng import restore_rng
-from .rounds import Rounds
+from .rounds import Rounds, Stop
 
 
 class Plan(NamedTuple):
@@ -26,6 +28,8 @@ class Plan(NamedTuple):
     num_epochs: float
     steps_per_epoch: int
     """0 where the loader cannot tell its length."""
+    micro_batches: int
+    """Micro-batches in an epoch; where the loader cannot tell, those of the whole run."""
     most_epochs: float = math.inf
     """Where the run goes by epochs, it has no more, though some were left early."""
 
@@ -44,7 +48,9 @@ def plan(args: TrainingArguments, loader: Iterable[Any]) -> Plan:
                 f"{type(loader).__name__} has no length: set max_steps, so that the run knows its "
                 "end."
             )
-        return Plan(args.max_steps, 1.0, 0)
+        # As in the reference: as many epochs over the data as it takes.
+        micro_batches = args.max_steps * args.gradient_accumulation_steps
+        return Plan(args.max_steps, sys.maxsize, 0, micro_batches)
     if batches == 0:
         raise DataError(
             "The training data gave no batch: it is empty, or smaller than one batch with "
@@ -52,9 +58,9 @@ def plan(args: TrainingArguments, loader: Iterable[Any]) -> Plan:
         )
     per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
     if args.max_steps > 0:
-        return Plan(args.max_steps, math.ceil(args.max_steps / per_epoch), per_epoch)
+        return Plan(args.max_steps, math.ceil(args.max_steps / per_epoch), per_epoch, batches)
     epochs = args.num_train_epochs
-    return Plan(math.ceil(epochs * per_epoch), epochs, per_epoch, math.ceil(epochs))
+    return Plan(math.ceil(epochs * per_epoch), epochs, per_epoch, batches, math.ceil(epochs))
 
 
 class Stepping:
@@ -67,7 +73,9 @@ class Stepping:
         rounds: Rounds,
         position: Position,
         on_step_begin: Callable[[], None],
+        front_end: FrontEnd,
     ) -> None:
+        self._front_end = front_end
         self._args = args
         self._link = link
         self._rounds = rounds
@@ -77,7 +85,7 @@ class Stepping:
         self._substep = link.emitters["substep_end"]
         self._ended = True
         self._exhausted = False
-        self.plan = Plan(0, 0.0, 0)
+        self.plan = Plan(0, 0.0, 0, 1)
         self.num_samples = 0
         self.group_size = 1
         self.micro = 0
@@ -127,6 +135,7 @@ class Stepping:
             and (state.global_step < self.plan.max_steps or position.micro_batches)
         ):
             state.epoch = self._epochs_done()
+            self._link.reset_flags("stop_epoch")
             self._link.emit("epoch_begin")
             iterator = self._begin_epoch(order, resumed)
             resumed = None
@@ -152,6 +161,8 @@ class Stepping:
         iterator = order.begin_epoch(epoch)
         if not self._args.ignore_data_skip:
             self._skip(iterator, self._position.micro_batches)
+            if self._position.micro_batches:
+                order.renew_ahead(resumed.order)
         restore_rng(resumed.rng)
         return iterator
 
@@ -174,6 +185,10 @@ class Stepping:
             group = self._load(iterator)
             if not group:
                 if not self._position.micro_batches:
+                    why = self._front_end.data_ended(self._position.epoch)
+                    if why:
+                        rounds.stop = Stop(why, "the training data")
+                        return
                     raise DataError(
                         "The training data gave no batch in this epoch: it is empty, or can be "
                         "gone through only once. Give a loader that starts anew each time."
@@ -199,7 +214,9 @@ class Stepping:
     def _step(self, group: list[Any], device: torch.device) -> Iterator[Any]:
         self.group_size = len(group)
         self._ended = False
+        self._front_end.group_loaded(group)
         self._on_step_begin()
+        self._link.reset_flags("log", "evaluate", "save")
         if self._begin.active:
             self._link.fire(self._begin)
         for index in range(len(group)):
@@ -222,8 +239,7 @@ class Stepping:
         return self._exhausted or all_steps or self._rounds.stop_epoch is not None
 
     def _epochs_done(self) -> float:
-        per_epoch = self.plan.steps_per_epoch or self.plan.max_steps
-        return self._position.epoch + self._position.step_in_epoch / per_epoch
+        return self._position.epoch + self._position.micro_batches / self.plan.micro_batches
 
 
 _END = object()

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..bus import EventBus, LedgerRow, RunLink
-from ..schemas import TrainerControl, TrainerState, TrainingArguments, Vote
+from ..bus import EventBus
+from ..schemas import TrainingArguments
 from ..schemas.errors import ArgumentError, StepbusError
-from . import run_identity
-from .attaching import Attached, Callback
+from .callback_list import Callback, CallbackList
 from .checkpoint import check_writable
-from .data_order import DataOrder
-from .ending import AFTER_ERROR_S, Ending
-from .environment import device_of, refuse_several_ranks
+from .environment import refuse_several_ranks
 from .evaluating import Evaluate
-from .metric_buffer import Number
-from .optimizer_hooks import OptimizerHooks
-from .parts import RunParts, Stateful
-from .rounds import Stop
-from .saving import Saving
+from .front_end import FrontEnd
+from .run import Run
 from .signals import StopSignals
-from .stepping import plan
-from .summary import RunSummary
-from .working import Working
 
 
-class TrainingRun:
+class TrainingRun(Run):
     """One run around a loop of your own: events out, votes in, logs, evaluations, checkpoints.
 
         with TrainingRun(args, model=model, optimizer=opt, lr_scheduler=sched) as run:
@@ -81,266 +68,38 @@ class TrainingRun:
         handle_signals: bool = False,
     ) -> None:
         refuse_several_ranks()
-        self.args = args if args is not None else TrainingArguments()
-        self.args.validate()
-        if self.args.eval_strategy != "no" and evaluate is None:
+        args = args if args is not None else TrainingArguments()
+        args.validate()
+        if args.eval_strategy != "no" and evaluate is None:
             raise ArgumentError(
-                f"eval_strategy is {str(self.args.eval_strategy)!r} and the run has no evaluate=: "
-                "give a function that returns a dict of metrics, or eval_strategy='no'."
+                f"eval_strategy is {str(args.eval_strategy)!r} and the run has no evaluate=: give "
+                "a function that returns a dict of metrics, or eval_strategy='no'."
             )
-        self.model = model
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self.processing_class = processing_class
-        self.state = TrainerState()
-        self._owns_bus = bus is None
-        self.bus = bus or EventBus(drain_timeout=self.args.drain_timeout_s)
-        self._evaluate = evaluate
-        self._attached = Attached(self.args, callbacks)
-        check_writable(self.args.output_dir)
-        self._parts = RunParts(model, optimizer, lr_scheduler, self._attached)
-        self._signals = StopSignals() if handle_signals else None
-        self._resources = contextlib.ExitStack()
-        self._batches: Iterator[Any] | None = None
-        self._link: RunLink | None = None
-        self._early_votes: list[Vote] = []
-        self._train_loader: Any = None
-        self._mark_s = 0.0
-        self._bus_s = 0.0
-
-    # The with block
-
-    def __enter__(self) -> Self:
-        if self._link is not None:
-            raise StepbusError("This TrainingRun has been entered before: make a new one.")
-        self._ending = Ending(self.args, self.state, self.bus, self._attached, self._signals)
-        self._resources.callback(self._ending.close_bus, for_good=self._owns_bus)
-        try:
-            self._open()
-        except BaseException:
-            with self._resources:
-                self._ending.drain.limit(AFTER_ERROR_S)
-                self._ending.take_leave()
-            raise
-        return self
-
-    def _open(self) -> None:
-        args, parts = self.args, self._parts
-        saving = self._saving = Saving(
-            args, self.state, self.model, parts.state_dict, lambda: self._identity.to_json()
+        chosen = CallbackList(args, callbacks)
+        chosen.check()
+        check_writable(args.output_dir)
+        super().__init__(
+            args,
+            FrontEnd(evaluate),
+            model=model,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            callbacks=chosen,
+            bus=bus or EventBus(drain_timeout=args.drain_timeout_s),
+            owns_bus=bus is None,
+            processing_class=processing_class,
+            signals=StopSignals() if handle_signals else None,
+            resume_from=args.resume_from_checkpoint,
         )
-        checkpoint = saving.open_checkpoint(args.resume_from_checkpoint)
-        if checkpoint is not None:
-            parts.restore(checkpoint, self.state)
-        output_dir = Path(args.output_dir)
-        self._identity = run_identity.identify(output_dir, saving.run_document_of(checkpoint))
-        self._attached.subscribe(self.bus)
-        self._ending.start_bus()
-        run_identity.record(output_dir, self._identity)
-        self._link = self.bus.open_run(
-            self.state,
-            run_id=self._identity.run_id,
-            attempt=self._identity.attempt,
-            folder=output_dir,
-        )
-        while self._early_votes:
-            self.bus.vote(self._early_votes.pop(0), run_id=self._link.run_id)
-        self._link.context = self._gate_context
-        self._attached.enter_gate(self._link)
-        working = self._working = Working(
-            args, self._link, saving, parts, self._evaluate, self.optimizer, self._signals
-        )
-        self._ending.opened(self._link, working, saving)
-        if self._signals is not None:
-            self._resources.enter_context(self._signals)
-        if self.optimizer is not None:
-            self._resources.enter_context(OptimizerHooks(self.optimizer, self._link))
-        self._link.emit("init_end")
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        ending = self._ending
-        with self._resources:
-            try:
-                if error is not None:
-                    ending.fail(error)
-                elif ending.unfinished:
-                    left = Stop("the loop was left before it had ended", "the training loop")
-                    rounds = self._working.rounds
-                    rounds.stop = rounds.stop or left
-                    ending.finish()
-            except BaseException as late:
-                ending.fail(late)
-                raise
-            finally:
-                # Ends the loop's generator, and with it the workers of the data loader.
-                close = getattr(self._batches, "close", None)
-                if close is not None:
-                    close()
-                ending.take_leave()
-        if error is None and self._signals is not None:
-            self._signals.finish()
-
-    # What the loop calls
-
-    def steps(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """The micro-batches to train on, with tensors on the model's device.
-
-        Raises:
-            ArgumentError: the loader has no length and max_steps is not set.
-            DataError: the loader is empty or ends too soon.
-            StepbusError: called outside of the with block or a second time, or `end_step` was
-                not called for a step.
-        """
-        self._open_link()
-        if self._batches is not None:
-            raise StepbusError("run.steps() was called before: a run has one loop.")
-        self._batches = self._steps(loader)
-        return self._batches
-
-    def _steps(self, loader: Iterable[Any]) -> Iterator[Any]:
-        link, stepping, parts = self._open_link(), self._working.stepping, self._parts
-        length = stepping.plan = plan(self.args, loader)
-        self._train_loader = loader
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        order = parts.order = DataOrder(loader, seed)
-        self._resources.callback(order.release)
-        resumed = parts.begin()
-        self._ending.begin(length, self.model, resumed)
-        if self.args.eval_on_start and resumed is None:
-            self._working.acting.evaluate_at_start()
-            self._working.rounds.hold("evaluate")
-        link.pulse.beat_s = self.bus.clock.monotonic()
-        self._mark_s, self._working.acting.seconds = time.perf_counter(), 0.0
-        yield from stepping.batches(loader, device_of(self.model), order, resumed)
-        self._ending.finish()
-
-    @property
-    def accumulation(self) -> int:
-        """Micro-batches in the present step: divide the loss by it."""
-        return self._working.stepping.group_size
-
-    @property
-    def accumulating(self) -> bool:
-        """True while further micro-batches of this step are to come: do not step the optimizer."""
-        return self._working.stepping.accumulating
-
-    def end_step(self, loss: Number | None = None, *, grad_norm: Number | None = None) -> None:
-        """Ends an optimizer step: announces it, counts the votes, and does what they ask for.
-
-        Args:
-            loss: what to log as the step's loss. A scalar on a device is read at a log, and
-                earlier only where somebody takes `step_end`.
-            grad_norm: norm of the gradients before clipping.
-
-        Raises:
-            StepbusError: the step has micro-batches left, or was ended before.
-            CheckpointError: a checkpoint that was due cannot be written.
-        """
-        entered = time.perf_counter()
-        link, stepping, acting = self._open_link(), self._working.stepping, self._working.acting
-        stepping.end_step()
-        # Actions at the end of the last epoch are no part of the step.
-        step_s = entered - self._mark_s - acting.seconds
-        link.votes.step = self.state.global_step
-        acting.end_step(loss, grad_norm, step_s, stepping.data_wait_s, self._bus_s)
-        acting.seconds = 0.0
-        self._working.rounds.hold("step_end")
-        left = self._mark_s = time.perf_counter()
-        link.pulse.beat_s = self.bus.clock.monotonic()
-        self._bus_s, acting.seconds = left - entered - acting.seconds, 0.0
-
-    def evaluation_steps(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """The batches of an evaluation, on the model's device; for use within `evaluate()`.
-
-        Each is announced as `prediction_step`, and a stop that is voted for abandons the
-        evaluation before the next one.
-        """
-        self._open_link()
-        return self._working.evaluating.batches(loader)
-
-    def log(self, values: Mapping[str, Any]) -> None:
-        """Adds values to the next `Log`: numbers and device scalars are averaged until then."""
-        self._parts.window.add(values)
-
-    def vote(self, action: str | Vote, *, reason: str = "", voter: str = "", **fields: Any) -> bool:
-        """Casts a vote for this run, from any thread; False once it has ended.
-
-        Cast before the with block is entered, it waits for it.
-
-        Raises:
-            ArgumentError: unknown action.
-        """
-        if self.bus.closed and self._link is not None:
-            return False
-        if self._link is None:
-            # For this run and no other, though others may be open on the same bus.
-            vote = action if isinstance(action, Vote) else Vote(action, reason=reason, **fields)
-            voter = vote.voter or voter or "vote()"
-            self._early_votes.append(vote.model_copy(update={"voter": voter}))
-            return True
-        run_id = self._link.run_id
-        return self.bus.vote(action, reason=reason, voter=voter, run_id=run_id, **fields)
-
-    def attach(self, name: str, thing: Stateful) -> None:
-        """Saves and restores anything with `state_dict`; on a resumed run it is restored here.
-
-        Raises:
-            ArgumentError: the name is taken, or the thing has no state_dict.
-            CheckpointError: the checkpoint has no such state, or it does not fit.
-            StepbusError: the loop of a resumed run has begun without it.
-        """
-        self._parts.attach(name, thing)
 
     def add_callback(self, callback: Any) -> Callback:
         """Adds a `TrainerCallback` or a `Subscriber`, as a class or an instance."""
         if self._link is not None:
             raise StepbusError("Callbacks are added before the with block is entered.")
-        return self._attached.add(callback)
+        added = self._callbacks.add(callback)
+        self._callbacks.check()
+        return added
 
-    @property
-    def run_id(self) -> str:
-        """The run; the same over all its attempts."""
-        return self._open_link().run_id
-
-    @property
-    def attempt(self) -> int:
-        """Which start of the run this is."""
-        self._open_link()
-        return self._identity.attempt
-
-    @property
-    def summary(self) -> RunSummary | None:
-        """How the run went, once the with block has been left."""
-        return self._ending.summary if self._link is not None else None
-
-    @property
-    def control(self) -> TrainerControl:
-        """The control that callbacks of Hugging Face's shape share."""
-        return self._open_link().control
-
-    @property
-    def ledger(self) -> list[LedgerRow]:
-        """What each subscriber cost so far."""
-        return self._ending.ledger if self._link is not None else self.bus.ledger
-
-    def _gate_context(self) -> dict[str, Any]:
-        return {
-            "args": self.args,
-            "state": self.state,
-            "model": self.model,
-            "processing_class": self.processing_class,
-            "optimizer": self.optimizer,
-            "lr_scheduler": self.lr_scheduler,
-            "train_dataloader": self._train_loader,
-            "eval_dataloader": self._working.evaluating.loader,
-        }
-
-    def _open_link(self) -> RunLink:
-        if self._link is None:
-            raise StepbusError("Use the run inside of its block: `with TrainingRun(...) as run:`.")
-        return self._link
+    def _open(self) -> None:
+        self._callbacks.add_display()
+        super()._open()

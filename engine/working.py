@@ -7,7 +7,8 @@ import torch
 from ..bus import RunLink
 from ..schemas import TrainingArguments
 from .acting import Acting
-from .evaluating import Evaluate, Evaluating
+from .evaluating import Evaluating
+from .front_end import FrontEnd
 from .parts import RunParts
 from .rng import preserved_rng
 from .rounds import Rounds
@@ -25,7 +26,7 @@ class Working:
         link: RunLink,
         saving: Saving,
         parts: RunParts,
-        evaluate: Evaluate | None,
+        front_end: FrontEnd,
         optimizer: torch.optim.Optimizer | None,
         signals: StopSignals | None,
     ) -> None:
@@ -33,13 +34,21 @@ class Working:
         keeper = preserved_rng()
         link.gate.guard = lambda: keeper
         self.rounds = Rounds(link, signals)
-        self.evaluating = Evaluating(args, link, saving.model, evaluate, self.rounds)
+        self.evaluating = Evaluating(args, link, saving.model, front_end, self.rounds)
         self.acting = Acting(
-            args, link, saving, self.rounds, self.evaluating, parts.window, optimizer, signals
+            args,
+            link,
+            saving,
+            self.rounds,
+            self.evaluating,
+            parts.window,
+            optimizer,
+            signals,
+            front_end,
         )
-        self.evaluating.log = self.acting.emit_log
         self.rounds.actions = self.acting.actions()
         parts.leaves_epoch = self.rounds.leaves_epoch
         self.stepping = Stepping(
-            args, link, self.rounds, parts.position, self.acting.note_learning_rate
+            args, link, self.rounds, parts.position, self.acting.note_learning_rate, front_end
         )
+        front_end.working = self

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from .errors import ArgumentError
-from .strategies import IntervalStrategy, SaveStrategy
+from .strategies import IntervalStrategy, SaveStrategy, SchedulerType
 
 if TYPE_CHECKING:
     from .arguments import TrainingArguments
+
+
+_MIRRORED = MappingProxyType(
+    {
+        "gradient_checkpointing": "activation_checkpointing",
+        "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+    }
+)
 
 
 def check_together(args: TrainingArguments) -> None:
@@ -18,9 +28,38 @@ def check_together(args: TrainingArguments) -> None:
     Raises:
         ArgumentError: two arguments that cannot both hold.
     """
+    _mirror(args)
     _check_intervals(args)
     _check_best(args)
+    _check_plateau(args)
+    _check_precision(args)
+    _check_loading(args)
+    _fill_in(args)
     _fill_in_metric(args)
+
+
+def _mirror(args: TrainingArguments) -> None:
+    """Makes the older names of activation checkpointing equal to the newer ones.
+
+    Of two that differ the newer wins when the object is made, as in the reference, where a copy
+    names both; later the one that was assigned wins.
+    """
+    for old, new in _MIRRORED.items():
+        last = f"_last_{new}"
+        older, newer = getattr(args, old), getattr(args, new)
+        if hasattr(args, last):
+            value = older if newer == getattr(args, last) else newer
+        else:
+            value = newer if newer is not None or older is None else _as_new(old, new, older)
+        if value is None and new == "activation_checkpointing":
+            value = False
+        for name in (old, new, last):
+            setattr(args, name, value)
+
+
+def _as_new(old: str, new: str, value: Any) -> Any:
+    warnings.warn(f"{old} is the older name: write {new}.", FutureWarning, stacklevel=2)
+    return value
 
 
 def _check_intervals(args: TrainingArguments) -> None:
@@ -82,8 +121,52 @@ def _check_multiple(save_steps: float, eval_steps: float) -> None:
         )
 
 
+def _check_plateau(args: TrainingArguments) -> None:
+    if (
+        args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU
+        and args.eval_strategy == IntervalStrategy.NO
+    ):
+        raise ArgumentError(
+            "lr_scheduler_type='reduce_lr_on_plateau' goes by the metric of evaluations, but "
+            "eval_strategy is 'no': set eval_strategy to 'steps' or 'epoch'."
+        )
+
+
+def _check_precision(args: TrainingArguments) -> None:
+    for one, other in (("fp16", "bf16"), ("fp16_full_eval", "bf16_full_eval")):
+        if getattr(args, one) and getattr(args, other):
+            raise ArgumentError(f"{one} and {other} are both True: choose one of them.")
+
+
+def _check_loading(args: TrainingArguments) -> None:
+    if args.dataloader_num_workers > 0:
+        return
+    without = "but dataloader_num_workers is 0: set it above 0, or leave this one out."
+    if args.dataloader_prefetch_factor is not None:
+        raise ArgumentError(
+            f"dataloader_prefetch_factor is {args.dataloader_prefetch_factor}, {without}"
+        )
+    if args.dataloader_persistent_workers:
+        raise ArgumentError(f"dataloader_persistent_workers is True, {without}")
+
+
+def _fill_in(args: TrainingArguments) -> None:
+    if args.eval_strategy != IntervalStrategy.NO:
+        args.do_eval = True
+    if args.torch_compile_backend is not None or args.torch_compile_mode is not None:
+        args.torch_compile = True
+    if args.torch_compile and args.torch_compile_backend is None:
+        args.torch_compile_backend = "inductor"
+    if args.use_cpu:
+        args.dataloader_pin_memory = False
+
+
 def _fill_in_metric(args: TrainingArguments) -> None:
-    wants_best = args.load_best_model_at_end or args.save_strategy == SaveStrategy.BEST
+    wants_best = (
+        args.load_best_model_at_end
+        or args.save_strategy == SaveStrategy.BEST
+        or args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU
+    )
     if args.metric_for_best_model is None and wants_best:
         args.metric_for_best_model = "loss"
     if args.greater_is_better is None and args.metric_for_best_model is not None:

@@ -1,17 +1,15 @@
 """The kinds of value that a training argument takes, each with its bounds."""
 
+import json
 import math
 import os
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, WrapValidator
 from pydantic_core import PydanticCustomError
-
-from .errors import nearest
-from .strategies import SCHEDULES, IntervalStrategy, SaveStrategy, SchedulerType
 
 
 def _plain_number(value: Any) -> Any:
@@ -41,6 +39,29 @@ Positive = Annotated[FiniteFloat, Field(gt=0), NUMBER]
 
 Beta = Annotated[FiniteFloat, Field(ge=0, lt=1), NUMBER]
 
+Part = Annotated[FiniteFloat, Field(ge=0, le=1), NUMBER]
+"""A part of the whole, the whole included."""
+
+
+def _rank(value: int) -> int:
+    if value not in (-1, 0):
+        raise PydanticCustomError(
+            "rank", "stepbus trains in one process: leave it out, and start one process"
+        )
+    return value
+
+
+Rank = Annotated[int, AfterValidator(_rank), NUMBER]
+"""The number that a launcher gives a process: -1 without a launcher, 0 for the only one."""
+
+
+def _delay(value: Any) -> Any:
+    return 0 if value is None else value
+
+
+Delay = Annotated[FiniteFloat, Field(ge=0), NUMBER, BeforeValidator(_delay)]
+"""Steps or epochs to wait; None means none."""
+
 
 def _max_steps(value: int) -> int:
     if value != -1 and value <= 0:
@@ -67,43 +88,6 @@ Steps = Annotated[FiniteFloat, Field(ge=0), AfterValidator(_whole_from_one), NUM
 """A number of steps, or below 1 a part of the run."""
 
 
-def _choice(choices: type[StrEnum]) -> Callable[[Any], StrEnum]:
-    def choose(value: Any) -> StrEnum:
-        try:
-            return choices(value)
-        except ValueError:
-            allowed = ", ".join(repr(choice.value) for choice in choices)
-            raise PydanticCustomError(
-                "choice", "Input should be one of {allowed}", {"allowed": allowed}
-            ) from None
-
-    return choose
-
-
-Interval = Annotated[IntervalStrategy | str, BeforeValidator(_choice(IntervalStrategy))]
-
-SaveInterval = Annotated[SaveStrategy | str, BeforeValidator(_choice(SaveStrategy))]
-
-
-def _schedule(value: Any) -> SchedulerType:
-    known = [schedule.value for schedule in sorted(SCHEDULES)]
-    try:
-        schedule = SchedulerType(value)
-    except ValueError:
-        raise PydanticCustomError(
-            "schedule", "There is no such schedule, {known}", {"known": nearest(str(value), known)}
-        ) from None
-    if schedule not in SCHEDULES:
-        raise PydanticCustomError(
-            "schedule_not_yet",
-            "Not yet: this version runs {known}; pass a scheduler of your own instead",
-            {"known": ", ".join(known)},
-        )
-    return schedule
-
-
-Schedule = Annotated[SchedulerType | str, BeforeValidator(_schedule)]
-
 DEFAULT_FOLDER = "trainer_output"
 
 
@@ -120,6 +104,13 @@ def _folder(value: Any) -> Any:
 
 
 Folder = Annotated[str, BeforeValidator(_folder)]
+
+
+def _folder_or_none(value: Any) -> Any:
+    return None if value is None else _folder(value)
+
+
+OptionalFolder = Annotated[str | None, BeforeValidator(_folder_or_none)]
 
 
 def _checkpoint(value: Any, as_text: Callable[[Any], Any]) -> Any:
@@ -141,8 +132,64 @@ def _names(value: Any) -> Any:
     return [] if list(names) == ["none"] else list(names)
 
 
-Names = Annotated[str | list[str] | None, BeforeValidator(_names)]
+# The parser of transformers reads the order of a union.
+Names = Annotated[None | str | list[str], BeforeValidator(_names)]  # noqa: RUF036
 """Names of trackers; None means those that are set up."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Columns = Annotated[list[str] | None, BeforeValidator(_as_list)]
+"""Names of columns; one may stand without a list."""
 
 Switch = Annotated[bool | None, AfterValidator(bool)]
 """None means off."""
+
+SWITCH: Mapping[str, Any] = MappingProxyType({"nargs": "?", "const": True})
+"""What a parser of transformers' kind needs to take a flag without its value as True."""
+
+
+def _settings(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value = _with_values(json.loads(value))
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise PydanticCustomError("settings", "Input should be a dict, or one as JSON text")
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        _refuse_non_finite(value)
+    elif value is not None:
+        raise PydanticCustomError(
+            "settings", "Input should be a dict whose keys are names, or one as JSON text"
+        )
+    return value
+
+
+def _with_values(value: Any) -> Any:
+    """Words of a command line as what they say: true, 3 and 0.5 are no text."""
+    if isinstance(value, dict):
+        return {key: _with_values(item) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if value.isdecimal():
+        return int(value)
+    return float(value) if value.replace(".", "", 1).isdecimal() else value
+
+
+def _refuse_non_finite(settings: dict[str, Any]) -> None:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            _refuse_non_finite(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise PydanticCustomError(
+                "settings_finite", "Input should have a finite number at '{name}'", {"name": name}
+            )
+
+
+Settings = Annotated[dict[str, Any] | str | None, BeforeValidator(_settings)]
+"""Keyword arguments as a dict, or as JSON text that becomes one."""

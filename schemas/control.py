@@ -15,6 +15,7 @@ FLAG_OF: dict[Action, str] = {
     "stop": "should_training_stop",
 }
 ACTION_OF: dict[str, Action] = {flag: action for action, flag in FLAG_OF.items()}
+_IN_FILES = tuple(reversed(FLAG_OF.values()))
 
 
 class TrainerControl:
@@ -28,12 +29,14 @@ class TrainerControl:
     | `should_evaluate` | evaluate |
     | `should_log` | log |
 
-    A flag is reset when it was acted on, never because of where it was set. `votes` are those
-    behind the flags; a verdict has its own. Callbacks share one control in their order, the
-    last writer wins, and what stands at the end becomes votes in the name of who set it.
+    Callbacks share one control in their order, the last writer wins, and what stands at a merge
+    point becomes votes in the name of who set it. A flag stays visible until the event that answers
+    it, as in the reference: `log`, `evaluate` and `save` reset their own, `step_begin` those three,
+    `epoch_begin` and `train_begin` the stops. That takes no vote back; clearing a flag in a
+    callback does. `votes` are those behind the flags.
     """
 
-    __slots__ = (*FLAG_OF.values(), "_setters", "votes")
+    __slots__ = (*FLAG_OF.values(), "_again", "_cast", "_setters", "votes")
 
     should_training_stop: bool
     should_epoch_stop: bool
@@ -52,13 +55,22 @@ class TrainerControl:
         *,
         votes: tuple[Vote, ...] = (),
     ) -> None:
+        self._setters: dict[Action, str] = {}
+        self._cast: dict[Action, str] = {}
+        self._again: dict[Action, str] = {}
         self.should_training_stop = should_training_stop
         self.should_epoch_stop = should_epoch_stop
         self.should_save = should_save
         self.should_evaluate = should_evaluate
         self.should_log = should_log
         self.votes = votes
-        self._setters: dict[Action, str] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        # Who asks for what others have asked for already is on record as well.
+        # A copy is filled in an order of its own.
+        if value and ACTION_OF.get(name) in getattr(self, "_cast", ()):
+            self._again.setdefault(ACTION_OF[name], "")
 
     @property
     def flags(self) -> tuple[bool, bool, bool, bool, bool]:
@@ -72,28 +84,64 @@ class TrainerControl:
         )
 
     def credit(self, setter: str, before: tuple[bool, ...]) -> None:
-        """Notes that `setter` changed what differs from `before`."""
+        """Notes that `setter` changed what differs from `before`, or asked for it again."""
         for action, was, now in zip(ACTIONS, before, self.flags, strict=True):
             if now and not was:
                 self._setters[action] = setter
             elif was and not now:
                 self._setters.pop(action, None)
+            elif self._again.get(action) == "":
+                self._again[action] = setter
 
     def adopt(self, other: Any) -> None:
         """Takes over the flags of a control that a callback returned."""
         for flag in FLAG_OF.values():
-            setattr(self, flag, bool(getattr(other, flag)))
+            value = bool(getattr(other, flag))
+            if value != getattr(self, flag):
+                setattr(self, flag, value)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing to turn into votes or to take back."""
+        return not (self._cast or any(self.flags))
+
+    @property
+    def asked_again(self) -> bool:
+        """Whether a flag that was cast already has been set once more."""
+        return bool(self._again)
 
     def standing(self) -> Iterator[tuple[Action, str]]:
-        """Each flag that is set, as its action and who set it."""
+        """Each flag that is set and not cast yet, or set once more: its action and who set it."""
         for action, flag in zip(ACTIONS, self.flags, strict=True):
-            if flag:
+            if flag and action not in self._cast:
                 yield action, self._setters.get(action, "")
+            elif flag and action in self._again:
+                yield action, self._again[action]
 
-    def clear(self, action: Action) -> None:
-        """Resets the flag of an action that was acted on."""
-        setattr(self, FLAG_OF[action], False)
-        self._setters.pop(action, None)
+    def taken_back(self) -> list[tuple[Action, str]]:
+        """Actions whose flags were cleared after they were cast, and in whose name they were."""
+        cleared = [action for action in self._cast if not getattr(self, FLAG_OF[action])]
+        return [(action, self._cast.pop(action)) for action in cleared]
+
+    def mark_cast(self, action: Action, setter: str) -> None:
+        """Notes that a flag has become a vote of `setter`; it stays visible."""
+        self._cast[action] = setter
+        self._again.pop(action, None)
+
+    def show(self, action: Action) -> None:
+        """Sets the flag of an action that was decided on; it makes no vote."""
+        object.__setattr__(self, FLAG_OF[action], True)
+        self._cast.setdefault(action, "")
+
+    def reset(self, action: Action) -> None:
+        """Clears a flag without taking its vote back."""
+        object.__setattr__(self, FLAG_OF[action], False)
+        for notes in (self._setters, self._cast, self._again):
+            notes.pop(action, None)
+
+    def state(self) -> dict[str, Any]:
+        """The flags in the form in which `trainer_state.json` keeps stateful callbacks."""
+        return {"args": {flag: getattr(self, flag) for flag in _IN_FILES}, "attributes": {}}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TrainerControl) and self.flags == other.flags

@@ -45,7 +45,8 @@ class TrainingEvent(Event):
         predict                                        prediction_step ..., predict
 
     At any time: `verdict` (somebody's vote was acted on or refused), `subscriber_failed`,
-    `stalled` and `resumed` (no step ended for long, and it goes on), `batch_size_retry`.
+    `stalled` and `resumed` (no step ended for long, and it goes on), `batch_size_retry`,
+    `optimizer_step_skipped` (fp16).
     """
 
 
@@ -138,6 +139,14 @@ class OptimizerStep(TrainingEvent):
     """The optimizer has stepped; the scheduler has not."""
 
     name: Literal["optimizer_step"] = "optimizer_step"
+
+
+class OptimizerStepSkipped(TrainingEvent):
+    """The gradient scaler skipped the optimizer's step, since gradients had overflown."""
+
+    name: Literal["optimizer_step_skipped"] = "optimizer_step_skipped"
+    loss_scale: float
+    """The scale that was too large; the next steps use a smaller one."""
 
 
 class StepEnd(TrainingEvent):
@@ -308,6 +317,7 @@ AnyEvent = Annotated[
     | SubstepEnd
     | PreOptimizerStep
     | OptimizerStep
+    | OptimizerStepSkipped
     | StepEnd
     | Log
     | Evaluate

@@ -1,4 +1,4 @@
-"""When a run logs, evaluates and saves, and how its learning rate moves."""
+"""When a run logs, evaluates and saves, what optimizes it and how its learning rate moves."""
 
 from __future__ import annotations
 
@@ -39,15 +39,18 @@ class SchedulerType(StrEnum):
     WARMUP_STABLE_DECAY = "warmup_stable_decay"
 
 
-SCHEDULES = frozenset(
-    {
-        SchedulerType.LINEAR,
-        SchedulerType.COSINE,
-        SchedulerType.CONSTANT,
-        SchedulerType.CONSTANT_WITH_WARMUP,
-    }
-)
-"""Those that this version runs."""
+SCHEDULES = frozenset(SchedulerType)
+"""Those that are run: all of them."""
+
+
+class OptimizerNames(StrEnum):
+    """The optimizers that are made by name; any other one is passed as an object."""
+
+    ADAMW_TORCH = "adamw_torch"
+    ADAMW_TORCH_FUSED = "adamw_torch_fused"
+    SGD = "sgd"
+    ADAGRAD = "adagrad"
+    RMSPROP = "rmsprop"
 
 
 def steps_of(ratio_or_count: float, max_steps: int) -> int:

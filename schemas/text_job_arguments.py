@@ -6,16 +6,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat
 from pydantic.dataclasses import dataclass
 
-from .argument_kinds import (
-    NUMBER,
-    Count,
-    Interval,
-    MaxSteps,
-    NonNegative,
-    Schedule,
-    Size,
-    Steps,
-)
+from .argument_choices import Interval, Schedule
+from .argument_kinds import NUMBER, Count, MaxSteps, NonNegative, Size, Steps
 from .arguments import TrainingArguments
 from .strategies import IntervalStrategy, SchedulerType
 

@@ -141,6 +141,18 @@ class EarlyStoppingCallback(TrainerCallback):
                 "was checked."
             )
 
+    def state(self) -> dict[str, Any]:
+        """What `trainer_state.json` keeps of it, in the reference's form."""
+        return {
+            "args": {
+                "early_stopping_patience": self.early_stopping_patience,
+                "early_stopping_threshold": self.early_stopping_threshold,
+            },
+            "attributes": {
+                "early_stopping_patience_counter": self.early_stopping_patience_counter,
+            },
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: failures so far, and the value at the last improvement."""
         return {

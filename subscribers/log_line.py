@@ -17,19 +17,21 @@ LONGEST = 100
 """Characters of a logged string that are shown."""
 
 
-def shown_value(value: float | int | str | None) -> str:
-    """A value with four significant digits; a long string is cut."""
+def shown_value(value: float | int | str | None, longest: int = LONGEST) -> str:
+    """A value with four significant digits; a string is cut to so many characters."""
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, float):
         return f"{value:.4g}"
     text = " ".join(str(value).split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return text if len(text) <= longest else f"{text[: max(0, longest - 3)]}..."
 
 
-def log_line(step: int, logs: Mapping[str, float | int | str | None]) -> str:
+def log_line(
+    step: int, logs: Mapping[str, float | int | str | None], longest: int = LONGEST
+) -> str:
     """Logged values in one line, such as `step 120  loss 1.934  learning_rate 0.0018`."""
-    parts = [f"{name} {shown_value(v)}" for name, v in logs.items() if name not in HIDDEN]
+    parts = [f"{name} {shown_value(v, longest)}" for name, v in logs.items() if name not in HIDDEN]
     return "  ".join([f"step {step}", *parts])
 
 

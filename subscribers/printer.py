@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from typing import ClassVar
 
-from ..bus.subscriber import Subscriber
+from ..bus.built_in import BuiltInCallback
+from ..bus.shapes import both_shapes
 from ..schemas import Log
 from .log_line import HIDDEN
 
 
-class PrinterCallback(Subscriber):
+class PrinterCallback(BuiltInCallback):
     """Prints the logs of the first process to standard output, each as a dict in one line.
 
     What it leaves out of the line, `total_flos`, stays in the event for all others.
@@ -18,6 +19,7 @@ class PrinterCallback(Subscriber):
 
     reports: ClassVar[bool] = False
 
+    @both_shapes
     def on_log(self, event: Log) -> None:
         """Prints the values; a closed output is no error."""
         if event.rank != 0 or sys.stdout is None or sys.stdout.closed:

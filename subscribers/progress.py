@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from typing import ClassVar, Literal, TextIO
 
+from ..bus.built_in import BuiltInCallback
 from ..bus.ledger import LedgerRow
-from ..bus.subscriber import Subscriber, on
+from ..bus.shapes import both_shapes
+from ..bus.subscriber import on
 from ..schemas import (
     Evaluate,
     Log,
@@ -25,7 +27,7 @@ from ..schemas import (
     Verdict,
 )
 from ..schemas.errors import ArgumentError
-from .log_line import clock_text
+from .log_line import LONGEST, clock_text
 from .progress_figures import Figures, lag_of
 from .progress_notebook import NotebookDisplay, in_notebook
 from .progress_plain import Display, PlainDisplay
@@ -36,7 +38,7 @@ LEDGER_EVERY_S = 1.0
 DisplayName = Literal["auto", "terminal", "plain", "notebook", "off"]
 
 
-class ProgressCallback(Subscriber):
+class ProgressCallback(BuiltInCallback):
     """Step, loss, rate, time left, the share of waiting for data, and a subscriber that lags.
 
     On a terminal one live line with the logs above it, in a notebook one table that is kept up to
@@ -44,6 +46,7 @@ class ProgressCallback(Subscriber):
     output stays the program's own. Steps are looked at ten times a second at most.
 
     Args:
+        max_str_len: characters of a logged string that are shown, at least 1.
         display: how to show it; "auto" finds out.
         stream: where to, other than standard error.
         every_s: seconds between plain lines.
@@ -51,13 +54,14 @@ class ProgressCallback(Subscriber):
             lag is shown. May be assigned later.
 
     Raises:
-        ArgumentError: an unknown display, or a time that is not positive.
+        ArgumentError: an unknown display, or a length or time that is not positive.
     """
 
     reports: ClassVar[bool] = False
 
     def __init__(
         self,
+        max_str_len: int = LONGEST,
         *,
         display: DisplayName = "auto",
         stream: TextIO | None = None,
@@ -71,6 +75,12 @@ class ProgressCallback(Subscriber):
             )
         if not every_s > 0:
             raise ArgumentError(f"ProgressCallback(every_s={every_s!r}): give seconds above 0.")
+        if isinstance(max_str_len, bool) or not isinstance(max_str_len, int) or max_str_len < 1:
+            raise ArgumentError(
+                f"ProgressCallback(max_str_len={max_str_len!r}): give a whole number of "
+                "characters, at least 1."
+            )
+        self.max_str_len = max_str_len
         self.ledger = ledger
         self._chosen = display
         self._stream = stream
@@ -80,11 +90,13 @@ class ProgressCallback(Subscriber):
         self._display: Display | None = None
         self._ledger_due_at = 0.0
 
+    @both_shapes
     def on_train_begin(self, event: TrainBegin) -> None:
         """Starts the display of a run."""
         if event.rank == 0:
             self._begin(event, event.max_steps)
 
+    @both_shapes
     @on(interval_s=REFRESH_S)
     def on_step_end(self, event: StepEnd) -> None:
         """Shows the step."""
@@ -92,6 +104,7 @@ class ProgressCallback(Subscriber):
             self._figures.step_end(event)
             self._update()
 
+    @both_shapes
     @on(interval_s=REFRESH_S)
     def on_prediction_step(self, event: PredictionStep) -> None:
         """Shows how far an evaluation is."""
@@ -101,26 +114,31 @@ class ProgressCallback(Subscriber):
             self._figures.prediction_step(event)
             self._update()
 
+    @both_shapes
     def on_log(self, event: Log) -> None:
         """Shows logged values."""
         if self._shows(event):
             self._figures.log(event)
             self._try(lambda display: display.log(event, self._figures))
 
+    @both_shapes
     def on_evaluate(self, event: Evaluate) -> None:
         """The evaluation is over."""
         self._paused(event)
 
+    @both_shapes
     def on_predict(self, event: Predict) -> None:
         """The prediction is over."""
         self._paused(event)
 
+    @both_shapes
     def on_save(self, event: Save) -> None:
         """Tells of the checkpoint."""
         if self._shows(event):
             self._figures.paused(event)
             self._note(f"step {event.step}  saved {event.path}")
 
+    @both_shapes
     def on_verdict(self, event: Verdict) -> None:
         """Tells who had the run do something."""
         voters = event.vetoes if event.outcome == "vetoed" else event.votes
@@ -128,11 +146,13 @@ class ProgressCallback(Subscriber):
             why = ", ".join(f"{v.voter} ({v.reason})" if v.reason else v.voter for v in voters)
             self._note(f"step {event.acted_at}  {event.action} {event.outcome}: {why}")
 
+    @both_shapes
     def on_train_end(self, event: TrainEnd) -> None:
         """Ends the display."""
         why = f" by {event.stopped_by or 'a vote'}" if event.status == "stopped" else ""
         self._end(event, f"{event.status}{why}: {self._done(event)}")
 
+    @both_shapes
     def on_run_failed(self, event: RunFailed) -> None:
         """Ends the display."""
         self._end(event, f"failed after {self._done(event)}: {event.error}: {event.message}")
@@ -204,14 +224,14 @@ class ProgressCallback(Subscriber):
         if chosen == "off":
             return None
         if chosen == "notebook" or (chosen == "auto" and self._stream is None and in_notebook()):
-            return NotebookDisplay()
+            return NotebookDisplay(self.max_str_len)
         if stream is None or stream.closed:
             return None
         if chosen == "terminal" or (chosen == "auto" and _can_redraw(stream)):
             from .progress_terminal import TerminalDisplay
 
-            return TerminalDisplay(stream)
-        return PlainDisplay(stream, self._every_s)
+            return TerminalDisplay(stream, self.max_str_len)
+        return PlainDisplay(stream, self._every_s, self.max_str_len)
 
 
 def _can_redraw(stream: TextIO) -> bool:

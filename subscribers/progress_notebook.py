@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ..schemas import Log
-from .log_line import HIDDEN, shown_value
+from .log_line import HIDDEN, LONGEST, shown_value
 from .progress_figures import Figures
 from .progress_plain import is_training_log
 
@@ -32,7 +32,8 @@ def _ipython_display() -> Any:
 class NotebookDisplay:
     """A bar, and a table with a row for each step that was logged."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = LONGEST) -> None:
+        self._longest = longest
         self._handle: Any = None
         self._rows: dict[int, dict[str, str]] = {}
         self._note = ""
@@ -53,7 +54,7 @@ class NotebookDisplay:
         """Adds the values to the row of their step."""
         row = self._rows.setdefault(event.step, {})
         shown = ((name, value) for name, value in event.logs.items() if name not in HIDDEN)
-        row.update({name: shown_value(value) for name, value in shown})
+        row.update({name: shown_value(value, self._longest) for name, value in shown})
         if len(self._rows) > MAX_ROWS:
             del self._rows[next(iter(self._rows))]
         if is_training_log(event):

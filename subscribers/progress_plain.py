@@ -6,7 +6,7 @@ import time
 from typing import Protocol, TextIO
 
 from ..schemas import Log
-from .log_line import log_line
+from .log_line import LONGEST, log_line
 from .progress_figures import Figures
 
 
@@ -40,9 +40,10 @@ def is_training_log(event: Log) -> bool:
 class PlainDisplay:
     """Lines of text: the figures every `every_s` seconds, evaluations and the end at once."""
 
-    def __init__(self, stream: TextIO, every_s: float) -> None:
+    def __init__(self, stream: TextIO, every_s: float, longest: int = LONGEST) -> None:
         self._stream = stream
         self._every_s = every_s
+        self._longest = longest
         self._due_at = 0.0
 
     def begin(self, figures: Figures) -> None:
@@ -66,7 +67,7 @@ class PlainDisplay:
         if is_training_log(event):
             self.update(figures)
         else:
-            self.note(log_line(event.step, event.logs))
+            self.note(log_line(event.step, event.logs, self._longest))
 
     def note(self, text: str) -> None:
         """Prints a line."""

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ..schemas import Log
-from .log_line import log_line
+from .log_line import LONGEST, log_line
 from .progress_figures import Figures
 from .progress_plain import is_training_log
 
@@ -30,7 +30,8 @@ class _Console(Console):
 class TerminalDisplay:
     """A live line drawn by rich. What is printed meanwhile appears above it."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, longest: int = LONGEST) -> None:
+        self._longest = longest
         self._console = _Console(file=stream, force_terminal=True)
         self._live: Live | None = None
         self._log_due_at = 0.0
@@ -60,7 +61,7 @@ class TerminalDisplay:
             if now < self._log_due_at:
                 return
             self._log_due_at = now + LOG_EVERY_S
-        self.note(log_line(event.step, event.logs))
+        self.note(log_line(event.step, event.logs, self._longest))
 
     def note(self, text: str) -> None:
         """Prints a line above the live one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import ClassVar
 
+from ..bus.built_in import BuiltInCallback
 from ..bus.subscriber import Subscriber
 from ..schemas.errors import DeliveryError
 
@@ -31,8 +32,11 @@ class Reporter(Subscriber):
         )
 
 
-class Tracker(Reporter):
-    """A reporter to a tracker of experiments: it takes part in `report_to=None` and "all"."""
+class Tracker(Reporter, BuiltInCallback):
+    """A reporter to a tracker of experiments: it takes part in `report_to=None` and "all".
+
+    Write its methods `on_<event>(self, event)` under `@both_shapes`, see `BuiltInCallback`.
+    """
 
     tracker_name: ClassVar[str] = ""
     """Its name in `report_to`."""

@@ -1,7 +1,8 @@
-"""Logs to TensorBoard, through tensorboard's own event writer."""
+"""Logs to TensorBoard, in event files or through a writer of the program's own."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import socket
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..bus.diagnostics import get_logger
+from ..bus.shapes import both_shapes
 from ..schemas import Log, RunFailed, TrainBegin, TrainEnd
 from .reporter import Tracker, tracker_key
+from .tensorboard_file import EventFile
 
 log = get_logger()
 
-FLUSH_EVERY_S = 5.0
 MAX_EARLY = 1_000
 """Logs kept until a run begins and says where they belong."""
 RUN_MARK = ".stepbus_run"
@@ -27,12 +29,14 @@ class TensorBoardCallback(Tracker):
     """Writes logged numbers as scalars and logged strings as text, at the step of their event.
 
     Names are `train/loss`, `eval/loss`, `test/loss`. NaN and infinities are written as such. The
-    folder is `logging_dir`, else the environment's TENSORBOARD_LOGGING_DIR, else
-    `<output_dir>/runs/<date>_<host>`; all attempts of a run share it, and TensorBoard leaves out
-    the steps that a resumed run takes again. The file is flushed every few seconds and at the end.
-    Only the first process writes.
+    folder is `logging_dir`, else that of the run's arguments, else the environment's
+    TENSORBOARD_LOGGING_DIR, else `<output_dir>/runs/<date>_<host>`; all attempts of a run share it,
+    and TensorBoard leaves out the steps that a resumed run takes again. The file is flushed every
+    few seconds and at the end. Only the first process writes.
 
     Args:
+        tb_writer: a `SummaryWriter` to write with, which stays the program's own: it is flushed,
+            never closed. A path stands for `logging_dir`.
         logging_dir: the folder of the event files.
 
     Raises:
@@ -44,113 +48,112 @@ class TensorBoardCallback(Tracker):
     package: ClassVar[str] = "tensorboard"
     extra: ClassVar[str] = "demo"
 
-    def __init__(self, logging_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        tb_writer: Any = None,
+        *,
+        logging_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if isinstance(tb_writer, str | os.PathLike):
+            tb_writer, logging_dir = None, tb_writer
+        self.tb_writer = tb_writer
+        """What it writes with, with the methods of a `SummaryWriter` for numbers and text; None
+        until a run has begun."""
         self.logging_dir = Path(logging_dir) if logging_dir is not None else None
         """Where the event files are; known once a run has begun."""
         self._fixed = logging_dir is not None
-        self._writer: Any = None
+        self._given = tb_writer is not None
         self._early: deque[Log] = deque(maxlen=MAX_EARLY)
 
     def open(self) -> None:
         """Imports tensorboard."""
+        if self._given:
+            return
         try:
-            from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+            import tensorboard.compat.proto.event_pb2
+            import tensorboard.summary.writer.event_file_writer  # noqa: F401
         except ImportError as error:
             raise self.not_installed(error) from error
-        self._event = event_pb2
-        self._summary = summary_pb2
-        self._tensor = tensor_pb2
-        self._types = types_pb2
-        self._new_writer = EventFileWriter
 
+    @both_shapes
     def on_train_begin(self, event: TrainBegin) -> None:
         """Opens the files of the run and writes its arguments."""
         if event.rank != 0:
             return
-        self._close_writer()
-        self._open_writer(event)
-        if event.attempt > 1 or event.resumed_from is not None:
-            # Readers then leave out what an earlier attempt wrote beyond this step.
-            start = self._event.SessionLog(status=self._event.SessionLog.START)
-            self._write(event.time, event.step + 1, session_log=start)
+        if not self._given:
+            self._open_file(event)
         if event.arguments:
             text = json.dumps(dict(event.arguments), indent=2, default=str)
             indented = "".join(f"    {line}\n" for line in text.splitlines())
-            self._write_values(event.time, event.step, [self._text("args", indented)])
+            self._write({"args": indented}, event.step, event.time)
         while self._early:
             self._log(self._early.popleft())
 
+    @both_shapes
     def on_log(self, event: Log) -> None:
         """Writes the values."""
         if event.rank != 0:
             return
-        if self._writer is None:
+        if self.tb_writer is None:
             self._early.append(event)
         else:
             self._log(event)
 
+    @both_shapes
     def on_train_end(self, event: TrainEnd) -> None:
         """Puts on disk what was written; logs of later evaluations still come."""
         self._flush()
 
+    @both_shapes
     def on_run_failed(self, event: RunFailed) -> None:
         """Puts on disk what was written."""
         self._flush()
 
     def close(self) -> None:
         """Closes the files."""
-        self._close_writer()
+        self._flush()
+        self._close_file()
         if self._early:
             log.warning(
                 f"TensorBoardCallback: {len(self._early)} logs came before any run had begun and "
                 "were not written; give it a logging_dir and a run that begins."
             )
 
-    def _open_writer(self, event: TrainBegin) -> None:
+    def _open_file(self, event: TrainBegin) -> None:
+        self._close_file()
         if not self._fixed:
-            variable = os.environ.get("TENSORBOARD_LOGGING_DIR")
-            self.logging_dir = Path(variable) if variable else _run_folder(event)
-        self._writer = self._new_writer(str(self.logging_dir), flush_secs=FLUSH_EVERY_S)
+            chosen = event.arguments.get("logging_dir") or os.environ.get("TENSORBOARD_LOGGING_DIR")
+            self.logging_dir = Path(str(chosen)).expanduser() if chosen else _run_folder(event)
+        assert self.logging_dir is not None
+        self.tb_writer = EventFile(self.logging_dir)
+        if event.attempt > 1 or event.resumed_from is not None:
+            # Readers then leave out what an earlier attempt wrote beyond this step.
+            self.tb_writer.start_session(event.step + 1, event.time)
+
+    def _close_file(self) -> None:
+        if not self._given and self.tb_writer is not None:
+            writer, self.tb_writer = self.tb_writer, None
+            writer.close()
 
     def _log(self, event: Log) -> None:
-        values = []
-        for name, value in event.logs.items():
-            if isinstance(value, str):
-                values.append(self._text(tracker_key(name), value))
-            elif value is not None:
-                values.append(
-                    self._summary.Summary.Value(tag=tracker_key(name), simple_value=float(value))
-                )
+        values = {tracker_key(k): v for k, v in event.logs.items() if v is not None}
         if values:
-            self._write_values(event.time, event.step, values)
+            self._write(values, event.step, event.time)
 
-    def _text(self, tag: str, text: str) -> Any:
-        plugin = self._summary.SummaryMetadata.PluginData(plugin_name="text")
-        tensor = self._tensor.TensorProto(
-            dtype=self._types.DT_STRING, string_val=[text.encode("utf-8", "backslashreplace")]
-        )
-        tensor.tensor_shape.dim.add(size=1)
-        return self._summary.Summary.Value(
-            tag=f"{tag}/text_summary",
-            metadata=self._summary.SummaryMetadata(plugin_data=plugin),
-            tensor=tensor,
-        )
-
-    def _write_values(self, wall_time: float, step: int, values: list[Any]) -> None:
-        self._write(wall_time, step, summary=self._summary.Summary(value=values))
-
-    def _write(self, wall_time: float, step: int, **content: Any) -> None:
-        self._writer.add_event(self._event.Event(wall_time=wall_time, step=step, **content))
+    def _write(self, values: dict[str, float | str], step: int, wall_time: float) -> None:
+        if isinstance(self.tb_writer, EventFile):
+            self.tb_writer.add_values(values, step, wall_time)
+            return
+        for tag, value in values.items():
+            text = isinstance(value, str)
+            add = self.tb_writer.add_text if text else self.tb_writer.add_scalar
+            # Writers of other makers than torch may not know when a value was logged.
+            timed = "walltime" in inspect.signature(add).parameters
+            add(tag, value, step, **({"walltime": wall_time} if timed else {}))
 
     def _flush(self) -> None:
-        if self._writer is not None:
-            self._writer.flush()
-
-    def _close_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        if self.tb_writer is not None:
+            self.tb_writer.flush()
 
 
 def _run_folder(event: TrainBegin) -> Path:

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,20 +35,29 @@ class Manifest:
     stepbus: str
     torch: str
     files: Mapping[str, FileEntry]
+    documents: tuple[str, ...] | None = None
+    """Which files are documents; None where it is not on record."""
 
 
-def write_manifest(folder: Path, step: int) -> Manifest:
-    """Sums up and syncs every file below `folder`, then writes and syncs manifest.json."""
+def write_manifest(folder: Path, step: int, documents: Iterable[str] | None = None) -> Manifest:
+    """Sums up and syncs every file below `folder`, then writes and syncs manifest.json.
+
+    Args:
+        documents: which of the files hold text that stepbus reads back.
+    """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): _sum_and_sync(path) for path in paths}
-    manifest = Manifest(step, _stepbus_version(), str(torch.__version__), files)
-    content = {
+    named = tuple(documents) if documents is not None else None
+    manifest = Manifest(step, _stepbus_version(), str(torch.__version__), files, named)
+    content: dict[str, Any] = {
         "format": FORMAT,
         "step": step,
         "stepbus": manifest.stepbus,
         "torch": manifest.torch,
         "files": {name: {"size": e.size, "sha256": e.sha256} for name, e in files.items()},
     }
+    if named is not None:
+        content["documents"] = list(named)
     content["sum"] = _sum_of(content)
     path = folder / MANIFEST
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -140,7 +149,10 @@ def _parse(content: Any) -> Manifest:
         if parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"{name!r} is outside of the checkpoint")
         files[name] = FileEntry(int(entry["size"]), str(entry["sha256"]))
-    return Manifest(int(content["step"]), str(content["stepbus"]), str(content["torch"]), files)
+    named = content.get("documents")
+    documents = tuple(name for name in files if name in named) if named is not None else None
+    step = int(content["step"])
+    return Manifest(step, str(content["stepbus"]), str(content["torch"]), files, documents)
 
 
 def _check_format(path: Path, found: int) -> None:

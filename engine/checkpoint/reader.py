@@ -15,10 +15,13 @@ from ...schemas.errors import ArgumentError, CheckpointError
 from .joining import join
 from .layout import TENSORS, VALUES, WEIGHTS
 from .manifest import MANIFEST, Manifest, verify
+from .model_files import holds_weights, load_model_files
 from .tensors import read_tensors
-from .weights import load_weights
 
-_FOREIGN = ("optimizer.pt", "optimizer.bin", "training_args.bin", "pytorch_model.bin")
+_FOREIGN = """
+    optimizer.pt optimizer.bin scheduler.pt scaler.pt rng_state.pth rng_state_0.pth
+    training_args.bin pytorch_model.bin
+""".split()
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,15 @@ class Checkpoint:
     @property
     def documents(self) -> tuple[str, ...]:
         """The names of its documents."""
+        if self.manifest.documents is not None:
+            return self.manifest.documents
         own = (WEIGHTS, VALUES)
         return tuple(name for name in self.manifest.files if "/" not in name and name not in own)
 
     @property
     def has_weights(self) -> bool:
-        """Whether it holds a model's weights."""
-        return WEIGHTS in self.manifest.files
+        """Whether it holds a model's weights, whole or as adapters, in files that are read here."""
+        return holds_weights(self.manifest.files)
 
     def document(self, name: str) -> str:
         """The text of a document.
@@ -69,8 +74,11 @@ class Checkpoint:
             CheckpointError: it has none, or they are of another model; `model` is unchanged.
         """
         if not self.has_weights:
-            raise CheckpointError(f"{self.folder} was written without a model's weights.")
-        load_weights(self.folder / WEIGHTS, model)
+            raise CheckpointError(
+                f"{self.folder} was written without a model's weights, or in files that stepbus "
+                "does not read."
+            )
+        load_model_files(self.folder, model)
 
 
 def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
@@ -98,9 +106,14 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    if not (folder / MANIFEST).exists() and any((folder / name).exists() for name in _FOREIGN):
+    if (folder / MANIFEST).exists():
+        return
+    if any((folder / name).exists() for name in _FOREIGN):
         raise CheckpointError(
-            f"{folder} was written by Hugging Face's Trainer, not by stepbus: load its weights "
-            "with the model's from_pretrained and start a new run; resuming its optimizer is not "
-            "supported."
+            f"{folder} was written by Hugging Face's Trainer, not by stepbus. Load its weights "
+            f"with the model's from_pretrained({str(folder)!r}) or with "
+            f"stepbus.engine.checkpoint.load_model_files({str(folder)!r}, model), its state with "
+            f"TrainerState.load_from_json({str(folder / 'trainer_state.json')!r}), and start a new "
+            "run. Resuming its optimizer, schedule and random numbers is not supported: "
+            "optimizer.pt, scheduler.pt and rng_state.pth are pickles, which stepbus never reads."
         )

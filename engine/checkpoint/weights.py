@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -14,10 +14,16 @@ from ...schemas.errors import CheckpointError
 from .tensor_identity import identity
 
 _NAMED = 3
+_WRAPPED = "_orig_mod."
 
 
-def write_weights(path: Path, model: nn.Module) -> None:
+def write_weights(
+    path: Path, model: nn.Module, state_dict: Mapping[str, object] | None = None
+) -> None:
     """Writes the weights of `model`; the file's metadata maps each tied name to the stored one.
+
+    Args:
+        state_dict: what is written in place of the model's own state_dict().
 
     Raises:
         CheckpointError: the model keeps something in its state_dict that is not a plain tensor.
@@ -26,7 +32,7 @@ def write_weights(path: Path, model: nn.Module) -> None:
     stored: dict[str, torch.Tensor] = {}
     names: dict[object, str] = {}
     metadata = {"format": "pt"}
-    for name, tensor in _state_of(model).items():
+    for name, tensor in tensors_of(model, state_dict).items():
         first = names.setdefault(identity(tensor) or name, name)
         if first == name:
             stored[name] = _compact(tensor)
@@ -41,6 +47,15 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         CheckpointError: the file is unreadable, or is of another model; then `model` is unchanged.
     """
+    put_weights(path.parent, read_weights(path), model)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file on the CPU, under all names that `write_weights` tied.
+
+    Raises:
+        CheckpointError: the file is unreadable.
+    """
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
@@ -51,15 +66,39 @@ def load_weights(path: Path, model: nn.Module) -> None:
     for name, first in metadata.items():
         if first in tensors:
             tensors.setdefault(name, tensors[first])
-    expected = _state_of(model)
-    _check_same_model(path, tensors, expected)
-    _unwrap(model).load_state_dict({name: tensors[name] for name in expected})
+    return tensors
 
 
-def _check_same_model(
-    path: Path, found: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+def put_weights(
+    source: object,
+    tensors: dict[str, torch.Tensor],
+    model: nn.Module,
+    may_lack: Collection[str] = (),
 ) -> None:
-    _fill_tied(found, expected)
+    """Puts named tensors into `model`, in place and on its devices.
+
+    Args:
+        source: where they come from, for the message.
+        may_lack: names in the model that keep their values where `tensors` has none of them.
+
+    Raises:
+        CheckpointError: they are of another model; then `model` is unchanged.
+    """
+    expected = tensors_of(model)
+    _fill_tied(tensors, expected)
+    for name in may_lack:
+        if name not in tensors:
+            expected.pop(name, None)
+    if faults := differences(tensors, expected):
+        raise another_model(source, faults)
+    wanted = {name: tensors[name] for name in expected}
+    unwrap(model).load_state_dict(wanted, strict=not may_lack)
+
+
+def differences(
+    found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> list[str]:
+    """How a checkpoint's tensors differ from a model's in names, shapes and ties; empty: not."""
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
     both = [name for name in expected if name in found]
@@ -68,17 +107,20 @@ def _check_same_model(
         for name in both
         if found[name].shape != expected[name].shape
     ]
-    faults = [
+    return [
         *_named("missing in the checkpoint", missing),
         *_named("unknown to this model", unexpected),
         *_named("of another shape", shapes),
         *_named("tied here but different there", _torn_apart(found, expected)),
     ]
-    if faults:
-        raise CheckpointError(
-            f"{path.parent} is a checkpoint of another model: {'; '.join(faults)}. "
-            "Build the model as it was when the checkpoint was written."
-        )
+
+
+def another_model(source: object, faults: list[str]) -> CheckpointError:
+    """The error for a checkpoint that does not fit the model, with what `differences` found."""
+    return CheckpointError(
+        f"{source} is a checkpoint of another model: {'; '.join(faults)}. "
+        "Build the model as it was when the checkpoint was written."
+    )
 
 
 def _fill_tied(found: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
@@ -129,16 +171,27 @@ def _compact(tensor: torch.Tensor) -> torch.Tensor:
     return compact.clone() if shares else compact
 
 
-def _state_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    state = _unwrap(model).state_dict()
-    for name, value in state.items():
-        plain = isinstance(value, torch.Tensor) and value.layout == torch.strided
-        if not plain or value.is_meta or value.is_quantized:
+def tensors_of(
+    model: nn.Module, state_dict: Mapping[str, object] | None = None
+) -> dict[str, torch.Tensor]:
+    """A model's state_dict, or the one given in its place, where it consists of plain tensors.
+
+    Raises:
+        CheckpointError: it holds something that safetensors cannot hold; names it.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for name, value in named_plainly(model, state_dict).items():
+        if not isinstance(value, torch.Tensor) or not _is_plain(value):
             raise CheckpointError(
                 f"The model's state_dict()[{name!r}] is {_kind(value)}: model.safetensors holds "
                 "plain dense tensors only. Attach that part to the run as a state of its own."
             )
-    return dict(state)
+        tensors[name] = value
+    return tensors
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
 
 
 def _kind(value: object) -> str:
@@ -147,7 +200,19 @@ def _kind(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
+def named_plainly(
+    model: nn.Module, state_dict: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The model's state_dict, or the one given in its place, without torch.compile's prefix."""
+    inner = unwrap(model)
+    if state_dict is None:
+        return dict(inner.state_dict())
+    if inner is model:
+        return dict(state_dict)
+    return {name.removeprefix(_WRAPPED): value for name, value in state_dict.items()}
+
+
+def unwrap(model: nn.Module) -> nn.Module:
     """The module behind torch.compile, so that weights have the same names with and without."""
     inner = getattr(model, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else model

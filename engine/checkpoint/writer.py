@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import nn
@@ -20,7 +20,8 @@ from .tensors import write_tensors
 from .values import split
 from .weights import write_weights
 
-_RESERVED = {MANIFEST, WEIGHTS, VALUES, TENSORS}
+_OWN = {MANIFEST, VALUES, TENSORS}
+_RESERVED = _OWN | {WEIGHTS}
 _RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
 
 
@@ -49,6 +50,7 @@ def write_checkpoint(
     *,
     states: Mapping[str, object],
     model: nn.Module | None = None,
+    write_model: Callable[[Path], None] | None = None,
     documents: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes `checkpoint-<step>` and returns its folder; waits until the storage holds it.
@@ -58,12 +60,17 @@ def write_checkpoint(
     Args:
         states: nested values by name, such as an optimizer's state_dict().
         model: its weights become model.safetensors.
+        write_model: in place of `model`: puts the model's files into the folder it is called with,
+            where the checkpoint is being written. A document of the same name replaces one.
         documents: more files, as text by file name.
 
     Raises:
-        ArgumentError: `step` is negative, or a document has a name that is not free.
+        ArgumentError: `step` is negative, a document has a name that is not free, or both `model`
+            and `write_model` are given.
         CheckpointError: it cannot be written; the checkpoints before it are untouched.
     """
+    if model is not None and write_model is not None:
+        raise ArgumentError("Give model or write_model, not both: each writes the model's files.")
     _check_arguments(step, documents or {})
     target = checkpoint_folder(output_dir, step)
     partial = aside(target, "partial")
@@ -72,11 +79,18 @@ def write_checkpoint(
         clear_abandoned(target.parent)
         discard(partial)
         partial.mkdir()
-        _write_parts(partial, states, model, documents or {})
-        write_manifest(partial, step)
-        for folder in (partial / TENSORS, partial):
-            if folder.is_dir():
-                sync(folder)
+        tensors, values = split(dict(states))
+        if model is not None:
+            write_weights(partial / WEIGHTS, model)
+        elif write_model is not None:
+            _write_model_files(partial, target, write_model)
+        for name, text in (documents or {}).items():
+            (partial / name).write_text(text, encoding="utf-8", newline="")
+        (partial / VALUES).write_text(json.dumps(values, allow_nan=False), encoding="utf-8")
+        write_tensors(partial / TENSORS, tensors)
+        write_manifest(partial, step, documents or {})
+        for folder in (*(path for path in partial.rglob("*") if path.is_dir()), partial):
+            sync(folder)
         _put_in_place(partial, target)
     except BaseException as error:
         discard(partial)
@@ -86,19 +100,27 @@ def write_checkpoint(
     return target
 
 
-def _write_parts(
-    folder: Path,
-    states: Mapping[str, object],
-    model: nn.Module | None,
-    documents: Mapping[str, str],
-) -> None:
-    tensors, document = split(dict(states))
-    for name, text in documents.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="")
-    if model is not None:
-        write_weights(folder / WEIGHTS, model)
-    (folder / VALUES).write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
-    write_tensors(folder / TENSORS, tensors)
+def _write_model_files(folder: Path, target: Path, write_model: Callable[[Path], None]) -> None:
+    where = f"{target.name} was not written to {target.parent}: saving the model"
+    try:
+        write_model(folder)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        if _system_error(error) and not isinstance(error, FileNotFoundError):
+            raise  # the disk's fault, and reported as such
+        raise CheckpointError(
+            f"{where} failed with {type(error).__name__}: {error}. Earlier checkpoints are "
+            "untouched. Correct how the model is saved, then save again."
+        ) from error
+    if not folder.is_dir():
+        raise CheckpointError(f"{where} removed the folder it was to write into. Only add files.")
+    taken = [name for name in sorted(_OWN) if (folder / name).exists()]
+    if taken:
+        raise CheckpointError(
+            f"{where} wrote {', '.join(taken)} into the checkpoint, where stepbus keeps files of "
+            "its own under these names. Save under other names."
+        )
 
 
 def _put_in_place(partial: Path, target: Path) -> None:

@@ -167,13 +167,49 @@ def test_setting_again_what_is_set_keeps_the_first_ones_credit(link: RunLink) ->
     assert step(link)["save"].voter == "Sets"
 
 
-def test_flags_are_spent_when_they_have_become_votes(link: RunLink) -> None:
+def test_a_flag_becomes_one_vote_and_stays_visible_until_its_reset(link: RunLink) -> None:
     callback = Sets(should_save=True)
     link.gate.add(callback)
     assert set(step(link)) == {"save"}
     callback.flags = {}
     assert step(link) == {}
+    assert link.control.should_save
+    link.reset_flags("save")
     assert not any(link.control.flags)
+    assert step(link) == {}
+
+
+def test_clearing_a_flag_that_has_become_a_vote_takes_the_vote_back(link: RunLink) -> None:
+    callback = Sets(should_save=True)
+    link.gate.add(callback)
+    link.emit("step_end")
+    link.collect_gate_votes()
+    callback.flags = {"should_save": False}
+    assert step(link) == {}
+    assert not link.votes.has_votes
+
+
+def test_a_reset_takes_no_vote_back(link: RunLink) -> None:
+    link.gate.add(Sets(should_save=True))
+    link.emit("step_end")
+    link.reset_flags("save")
+    outcome = link.votes.decide("save", 1)
+    assert outcome is not None
+    assert outcome.decision.carried
+
+
+def test_who_asks_for_what_has_been_asked_for_is_on_record_too(link: RunLink) -> None:
+    first, second = Sets(should_save=True), Setter()
+    link.gate.add(first)
+    link.gate.add(second)
+    link.emit("step_end")
+    link.collect_gate_votes()
+    first.flags, second.flags = {}, {"should_save": True}
+    link.emit("step_end")
+    link.collect_gate_votes()
+    outcome = link.votes.decide("save", 1)
+    assert outcome is not None
+    assert [vote.voter for vote in outcome.decision.votes] == ["Sets", "Setter"]
 
 
 def test_a_returned_control_is_adopted_and_anything_else_ignored(link: RunLink) -> None:

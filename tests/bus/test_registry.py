@@ -14,6 +14,7 @@ import pytest
 
 from stepbus.bus import Subscriber
 from stepbus.bus.registry import GROUP, OWN, Registry, describe, resolve_report_to
+from stepbus.bus.shapes import both_shapes
 from stepbus.schemas import ArgumentError, Log
 from stepbus.schemas.errors import DeliveryError
 from stepbus.subscribers import CSVHistory, TensorBoardCallback, Tracker
@@ -31,6 +32,7 @@ class Cloud(Tracker):
     def is_set_up(cls) -> bool:
         return cls.logged_in
 
+    @both_shapes
     def on_log(self, event: Log) -> None: ...
 
 
@@ -39,6 +41,7 @@ class Absent(Tracker):
     package: ClassVar[str] = "a_package_that_is_not_there"
     extra: ClassVar[str] = "wandb"
 
+    @both_shapes
     def on_log(self, event: Log) -> None: ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import pytest
 
 from stepbus.cli import COMMANDS, main
 from stepbus.cli.flags import ALL_FIELDS, GROUPS, NOT_FLAGS, description_of
+from stepbus.schemas import TrainingArguments
+from stepbus.schemas.text_job_arguments import TextJobArguments
 
 Stepbus = Callable[..., subprocess.CompletedProcess[str]]
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
@@ -44,6 +47,15 @@ def test_every_argument_is_a_flag_with_a_help_text(capsys: pytest.CaptureFixture
 def test_every_argument_is_in_one_group() -> None:
     grouped = [name for names in GROUPS.values() for name in names.split()]
     assert sorted(grouped) == sorted(set(ALL_FIELDS) - NOT_FLAGS)
+    own = {field.name for field in dataclasses.fields(TextJobArguments)}
+    own -= {field.name for field in dataclasses.fields(TrainingArguments)}
+    assert own <= {*grouped, *NOT_FLAGS}
+
+
+def test_what_the_text_job_does_not_obey_is_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of("train", capsys)
+    for flag in ("fp16", "optim", "deepspeed", "push-to-hub", "torch-compile", "logging-dir"):
+        assert f"--{flag}" not in text
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class ScriptArguments(TrainingArguments):
     block_size: int = 128
     colours: list[Colour] = field(default_factory=lambda: [Colour.RED])
     cache: Path = Path("cache")
-    hub_token: str | None = None
+    service_token: str | None = None
 
 
 @dataclass
@@ -192,8 +192,8 @@ def test_copies_and_pickles_are_equal_and_independent() -> None:
 
 
 def test_a_dict_of_them_is_plain_with_tokens_masked() -> None:
-    values = ScriptArguments("out", hub_token="secret", eval_strategy="epoch").to_dict()
-    assert values["hub_token"] == "<HUB_TOKEN>"
+    values = ScriptArguments("out", service_token="secret", eval_strategy="epoch").to_dict()
+    assert values["service_token"] == "<SERVICE_TOKEN>"
     assert values["colours"] == ["red"]
     assert type(values["eval_strategy"]) is str
     assert next(iter(values)) == "output_dir"
@@ -202,7 +202,7 @@ def test_a_dict_of_them_is_plain_with_tokens_masked() -> None:
 
 
 def test_the_json_of_them_has_no_secret() -> None:
-    text = ScriptArguments("out", hub_token="secret").to_json_string()
+    text = ScriptArguments("out", service_token="secret").to_json_string()
     assert "secret" not in text
     assert text.startswith('{\n  "output_dir": "out",\n')
     assert json.loads(text)["cache"] == "cache"
@@ -218,7 +218,7 @@ def test_the_sanitized_dict_has_numbers_and_text_alone() -> None:
 
 
 def test_the_frozen_copy_is_read_only_masked_and_goes_into_an_event() -> None:
-    args = ScriptArguments("out", hub_token="secret", report_to=["wandb"])
+    args = ScriptArguments("out", service_token="secret", report_to=["wandb"])
     frozen = args.frozen_copy()
     with pytest.raises(TypeError, match="make a copy first"):
         frozen["seed"] = 1

@@ -64,13 +64,13 @@ def test_a_flag_that_nobody_was_credited_with_has_no_setter() -> None:
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_clearing_lowers_one_flag_and_forgets_its_setter(action: Action) -> None:
+def test_a_reset_lowers_one_flag_and_forgets_its_setter(action: Action) -> None:
     control = TrainerControl()
     before = control.flags
     for flag in FLAG_OF.values():
         setattr(control, flag, True)
     control.credit("all", before)
-    control.clear(action)
+    control.reset(action)
     assert list(control.standing()) == [(other, "all") for other in ACTIONS if other != action]
     setattr(control, FLAG_OF[action], True)
     assert (action, "") in list(control.standing())
@@ -119,7 +119,7 @@ def test_controls_are_equal_when_their_flags_are() -> None:
 
 def test_a_misspelled_flag_is_an_error_instead_of_a_vote_that_is_lost() -> None:
     with pytest.raises(AttributeError, match="should_stop"):
-        TrainerControl().should_stop = True  # type: ignore[attr-defined]
+        TrainerControl().should_stop = True
 
 
 def test_a_copy_of_a_control_is_independent() -> None:

@@ -108,6 +108,17 @@ def test_state_travels_through_json_and_goes_on_counting() -> None:
     assert Evaluations(restored).stop_at([0.95]) == 1
 
 
+def test_the_exported_state_is_that_of_the_reference() -> None:
+    reference = pytest.importorskip("transformers").EarlyStoppingCallback(3, 0.1)
+    callback = EarlyStoppingCallback(3, 0.1)
+    assert callback.state() == reference.state()
+    assert Evaluations(callback).stop_at([1.0, 1.0, 1.0]) is None
+    reference.early_stopping_patience_counter = 2
+    assert callback.state() == reference.state()
+    restored = type(reference).from_state(json.loads(json.dumps(callback.state())))
+    assert restored.state() == callback.state()
+
+
 def test_a_second_run_starts_counting_anew() -> None:
     callback = EarlyStoppingCallback(2)
     assert Evaluations(callback).stop_at([1.0, 1.0, 1.0]) == 3

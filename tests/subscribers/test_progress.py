@@ -185,6 +185,22 @@ def test_a_wrong_display_or_interval_is_refused() -> None:
         ProgressCallback(display="tqdm")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="every_s=0"):
         ProgressCallback(every_s=0)
+    for length in (0, 1.5, True):
+        with pytest.raises(ArgumentError, match="max_str_len="):
+            ProgressCallback(length)  # type: ignore[arg-type]
+
+
+def test_logged_strings_are_shown_as_long_as_asked_for(
+    live_run: Callable[..., Any], clock: Any
+) -> None:
+    out, short = io.StringIO(), io.StringIO()
+    displays = [ProgressCallback(stream=out), ProgressCallback(10, stream=short)]
+    run = live_run(*displays, clock=clock)
+    run.emit("train_begin", max_steps=3)
+    run.log(1, eval_sample="a" * 50)
+    run.finish()
+    assert f"eval_sample {'a' * 50}\n" in out.getvalue()
+    assert f"eval_sample {'a' * 7}...\n" in short.getvalue()
 
 
 def test_values_are_shown_short() -> None:

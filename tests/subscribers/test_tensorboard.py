@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from stepbus.schemas.errors import DeliveryError
 from stepbus.subscribers import TensorBoardCallback
@@ -175,3 +176,74 @@ def test_a_missing_package_is_named_with_its_extra(
     with pytest.raises(DeliveryError) as caught:
         live_run(TensorBoardCallback())
     assert "pip install 'stepbus[demo]'" in str(caught.value.__cause__)
+
+
+def test_the_runs_arguments_name_the_folder_before_the_environment(
+    live_run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "env"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fixed = TensorBoardCallback(logging_dir=tmp_path / "fixed")
+    run = live_run(TensorBoardCallback(), fixed)
+    run.emit("train_begin", output_dir=str(tmp_path), arguments={"logging_dir": "~/arguments"})
+    run.log(1, loss=1.0)
+    run.finish()
+    for folder in ("arguments", "fixed"):
+        assert scalars(tmp_path / folder, "train/loss") == [(1, 1.0)]
+    assert not (tmp_path / "env").exists()
+
+
+def test_a_writer_that_is_given_is_written_with_and_stays_open(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    writer = SummaryWriter(str(tmp_path))
+    board = TensorBoardCallback(writer)
+    run = live_run(board)
+    run.log(0, eval_loss=3.0)
+    run.emit("train_begin", output_dir=str(tmp_path / "out"), arguments={"seed": 42})
+    run.log(1, loss=1.5, note="text")
+    run.emit("train_end")
+    run.finish()
+    assert board.tb_writer is writer
+    writer.add_scalar("mine", 7.0, 2)
+    writer.close()
+    assert not (tmp_path / "out").exists()
+    assert scalars(tmp_path, "eval/loss") == [(0, 3.0)]
+    assert scalars(tmp_path, "train/loss") == [(1, 1.5)]
+    assert scalars(tmp_path, "mine") == [(2, 7.0)]
+    assert text(tmp_path, "train/note") == ["text"]
+    assert '"seed": 42' in text(tmp_path, "args")[0]
+
+
+def test_a_writer_that_knows_no_wall_time_is_given_none(live_run: Callable[..., Any]) -> None:
+    class Writer:
+        def __init__(self) -> None:
+            self.written: list[Any] = []
+
+        def add_scalar(self, tag: str, value: float, step: int) -> None:
+            self.written.append((tag, value, step))
+
+        def flush(self) -> None: ...
+
+    writer = Writer()
+    run = live_run(TensorBoardCallback(tb_writer=writer))
+    run.log(3, loss=1.5)
+    run.finish()
+    assert writer.written == [("train/loss", 1.5, 3)]
+
+
+def test_a_subclass_writes_through_tb_writer_too(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    class Board(TensorBoardCallback):
+        def on_log(self, event: Any) -> None:  # type: ignore[override]
+            super().on_log(event)
+            self.tb_writer.add_scalar("mine", event.logs["loss"] + 1, event.step)
+            self.tb_writer.add_text("words", "some", event.step)
+
+    run = live_run(Board(tmp_path))
+    run.emit("train_begin")
+    run.log(4, loss=1.0)
+    run.finish()
+    assert scalars(tmp_path, "mine") == [(4, 2.0)]
+    assert text(tmp_path, "words") == ["some"]

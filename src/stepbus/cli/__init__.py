@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "train a small language model on text that comes with Python, and watch it learn",
     "train": "do the same on text files of your own; every setting a flag or a line of YAML",
     "vote": "ask a running training to log, evaluate, save or stop",
+    "migrate": "what of a script for transformers' Trainer works here; change its imports",
     "trackers": "which trackers a run would report to here, and why not to the others",
     "env": "what a bug report needs: versions, devices, extras",
 }

@@ -29,14 +29,18 @@ GROUPS: dict[str, str] = {
     "ignore_data_skip restore_callback_states_from_checkpoint",
     "machine": "seed data_seed bf16 use_cpu preemption_budget_s drain_timeout_s",
 }
-"""The fields by what they are about; one that is named nowhere is put last."""
+"""The arguments that the text job obeys, by what they are about."""
 
 NOT_FLAGS = frozenset({"files"})
 """Given without a name."""
 
 METAVARS = {"output_dir": "DIR", "resume_from_checkpoint": "DIR", "report_to": "NAME,..."}
 
-ALL_FIELDS: dict[str, Any] = TextJobArguments.__pydantic_fields__  # type: ignore[attr-defined]
+_OBEYED = NOT_FLAGS.union(*(names.split() for names in GROUPS.values()))
+_FIELDS: dict[str, Any] = TextJobArguments.__pydantic_fields__  # type: ignore[attr-defined]
+ALL_FIELDS = {name: field for name, field in _FIELDS.items() if name in _OBEYED}
+"""Those of the arguments that the text job obeys; the others are for the `Trainer`."""
+
 BASE_FIELDS: dict[str, Any] = TrainingArguments.__pydantic_fields__  # type: ignore[attr-defined]
 
 
@@ -95,16 +99,10 @@ def add_fields(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> Non
     Args:
         defaults: what the help shows where it is not the class's own default.
     """
-    left = [name for name in ALL_FIELDS if name not in NOT_FLAGS]
     for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
         for name in names.split():
-            left.remove(name)
             _add_field(group, name, defaults)
-    if left:
-        rest = parser.add_argument_group("further")
-        for name in left:
-            _add_field(rest, name, defaults)
 
 
 def field_values(found: dict[str, Any]) -> dict[str, Any]:

@@ -76,12 +76,9 @@ def as_config(args: TextJobArguments, *, output_dir_chosen: bool) -> str:
     values = args.to_dict()
     titled = {"text": sorted(NOT_FLAGS)}
     titled |= {title: names.split() for title, names in GROUPS.items()}
-    known = {name for names in titled.values() for name in names}
-    titled["further"] = [name for name in ALL_FIELDS if name not in known]
     lines: list[str] = []
     for title, names in titled.items():
-        if names:
-            lines += ["", f"# {title}"]
+        lines += ["", f"# {title}"]
         for name in names:
             line = f"{name}: {_as_yaml(values[name])}"
             if name == "output_dir" and not output_dir_chosen:

@@ -22,6 +22,7 @@ from stepbus.engine.checkpoint import (
     list_checkpoints,
     read_checkpoint,
     rotate,
+    save_model_files,
     verify,
     write_checkpoint,
 )
@@ -29,6 +30,7 @@ from stepbus.engine.checkpoint import (
 WATCHED = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.listdir"}
 OPERATION = b"."
 DONE = b"!"
+MODEL_WRITES_ITSELF = "itself" in sys.argv
 
 
 def write_forever(output_dir: Path, operations: int, report: int) -> None:
@@ -55,7 +57,16 @@ def write(output_dir: Path, step: int) -> None:
     model = torch.nn.Linear(4, 4)
     torch.nn.init.constant_(model.weight, step)
     states = {"step": step, "exp_avg": {0: torch.full((50, 50), float(step))}}
-    write_checkpoint(output_dir, step, states=states, model=model)
+    if not MODEL_WRITES_ITSELF:
+        write_checkpoint(output_dir, step, states=states, model=model)
+        return
+
+    def write_model(folder: Path) -> None:
+        save_model_files(model, folder)
+        (folder / "words" / "merged").mkdir(parents=True)
+        (folder / "words" / "merged" / "vocabulary.bin").write_bytes(bytes(range(256)))
+
+    write_checkpoint(output_dir, step, states=states, write_model=write_model)
 
 
 def run_and_kill(output_dir: Path, operations: int, kill_after: int) -> dict[str, object]:

@@ -11,12 +11,13 @@ ROUNDS = 120
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_moment_leaves_whole_checkpoints_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["weights", "itself"])
+def test_a_kill_at_any_moment_leaves_whole_checkpoints_only(tmp_path: Path, model: str) -> None:
     result = subprocess.run(
         [
             sys.executable,
             str(Path(__file__).with_name("killed_writer.py")),
-            *(str(tmp_path), "20", str(ROUNDS)),
+            *(str(tmp_path), "20", str(ROUNDS), model),
         ],
         capture_output=True,
         text=True,

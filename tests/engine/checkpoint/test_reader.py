@@ -69,3 +69,11 @@ def test_a_document_altered_while_in_use_is_refused(tmp_path: Path) -> None:
     (folder / "a.json").unlink()
     with pytest.raises(CheckpointError, match=r"a\.json cannot be read"):
         checkpoint.document("a.json")
+
+
+def test_without_a_record_of_them_all_plain_files_are_documents(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, 1, states={}, documents={"a.json": "{}"})
+    (folder / "manifest.json").unlink()
+    (folder / "b.txt").write_text("b")
+    write_manifest(folder, 1)
+    assert read_checkpoint(folder).documents == ("a.json", "b.txt")

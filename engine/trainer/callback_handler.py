@@ -1,0 +1,36 @@
+"""The callbacks of a Trainer as the reference shows them: `trainer.callback_handler.callbacks`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..callback_list import Callback, CallbackList
+
+
+class CallbackHandler:
+    """The reference's name for the list of a Trainer's callbacks."""
+
+    def __init__(self, callbacks: CallbackList) -> None:
+        self._list = callbacks
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """All of them, in their order."""
+        return self._list.callbacks
+
+    @property
+    def callback_list(self) -> str:
+        """Their class names, a line each."""
+        return "\n".join(type(callback).__name__ for callback in self._list.callbacks)
+
+    def add_callback(self, callback: Any) -> None:
+        """As `Trainer.add_callback`."""
+        self._list.add(callback)
+
+    def pop_callback(self, callback: Any) -> Callback | None:
+        """As `Trainer.pop_callback`."""
+        return self._list.pop(callback)
+
+    def remove_callback(self, callback: Any) -> None:
+        """As `Trainer.remove_callback`."""
+        self._list.remove(callback)

@@ -1,0 +1,101 @@
+"""What the Trainer counts: floating point operations, input tokens, samples; no waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...bus.diagnostics import get_logger
+from ...schemas import TrainerState
+
+log = get_logger()
+
+
+class Counts:
+    """Counts what one run is fed, and writes it into the state where the reference does.
+
+    Args:
+        model: what is trained.
+        state: what the counts go into, at logs, checkpoints and the end.
+        tokens: no, all, or non_padding.
+        pad_token_id: what padding is where there is no attention mask.
+    """
+
+    def __init__(
+        self, model: nn.Module, state: TrainerState, tokens: str, pad_token_id: int | None
+    ) -> None:
+        self._model = model
+        self._state = state
+        self._name = str(getattr(model, "main_input_name", "input_ids"))
+        self._flos_a_token = _flos_a_token(model)
+        self._flos = 0.0
+        self._tokens = tokens
+        self._pad_token_id = pad_token_id
+        self._seen: Tensor | int = 0
+        self._named = False
+        self.tokens_before = state.num_input_tokens_seen
+        """Tokens that earlier attempts had seen."""
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to count."""
+        return bool(self._flos_a_token) or self._tokens != "no"
+
+    def add(self, inputs: Any) -> None:
+        """Counts a micro-batch."""
+        main = inputs.get(self._name) if isinstance(inputs, Mapping) else None
+        if isinstance(main, Tensor):
+            self._flos += float(self._flos_a_token * main.numel())
+            if self._tokens != "no":
+                self._seen = self._seen + self._tokens_of(inputs, main)
+        elif self._tokens != "no" and not self._named:
+            self._named = True
+            log.warning(
+                f"include_num_input_tokens_seen: the batches have no {self._name!r}, so no tokens "
+                "are counted; set main_input_name on the model."
+            )
+
+    def store(self) -> None:
+        """Writes the counts into the state; waits for the device where tokens are counted."""
+        if self._flos:
+            self._state.total_flos += self._flos
+            self._flos = 0.0
+        if isinstance(self._seen, Tensor) or self._seen:
+            seen, self._seen = self._seen, 0
+            self._state.num_input_tokens_seen += int(seen)
+
+    def _tokens_of(self, inputs: Mapping[str, Any], main: Tensor) -> Tensor | int:
+        if self._tokens == "non_padding":
+            if "attention_mask" in inputs:
+                return inputs["attention_mask"].sum()  # type: ignore[no-any-return]
+            if self._pad_token_id is not None:
+                return (main != self._pad_token_id).sum()
+            if not self._named:
+                self._named = True
+                log.warning(
+                    "include_num_input_tokens_seen='non_padding': there is no attention_mask and "
+                    "no pad_token_id, so all tokens are counted."
+                )
+        return main.numel()
+
+
+def floating_point_ops(model: nn.Module, inputs: Mapping[str, Any]) -> int:
+    """Operations of a forward and backward pass: 6 a token and parameter, embeddings left out.
+
+    0 for models that do not tell their `num_parameters`, and inputs without the main one.
+    """
+    main = inputs.get(str(getattr(model, "main_input_name", "input_ids")))
+    return _flos_a_token(model) * main.numel() if isinstance(main, torch.Tensor) else 0
+
+
+def _flos_a_token(model: nn.Module) -> int:
+    count = getattr(model, "num_parameters", None)
+    if not callable(count):
+        return 0
+    try:
+        return 6 * int(count(exclude_embeddings=True))
+    except TypeError:  # A method of that name, but not the one of pretrained models.
+        return 0

@@ -1,0 +1,79 @@
+"""The Trainer's losses since the last log, added up on the device as the reference adds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..log_window import LogWindow
+from ..metric_buffer import read
+
+
+class LossWindow(LogWindow):
+    """A log window whose loss is given by micro-batches and counted by steps.
+
+    The sum is float32 and stays on the device; the order of the additions is the reference's, so
+    that logged losses are equal to its bit for bit.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sum: Tensor | None = None
+        self._num_steps = 0
+        self._total = 0.0
+        self._total_steps = 0
+
+    def add_micro_batch(self, loss: Tensor) -> None:
+        """Takes the share of a step's loss that a micro-batch gave; does not wait for it."""
+        if self._sum is None:
+            self._sum = torch.zeros((), dtype=torch.float32, device=loss.device)
+        elif self._sum.device != loss.device:  # after a resume
+            self._sum = self._sum.to(loss.device)
+        self._sum += loss
+
+    def end_step(self) -> None:
+        """Counts a step."""
+        self._num_steps += 1
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to log."""
+        return super().empty and not self._num_steps
+
+    def take(self) -> dict[str, Any]:
+        """What there is to log, and a new window; waits for the device."""
+        values = super().take()
+        if self._num_steps and self._sum is not None:
+            total = read(self._sum)
+            values = {"loss": total / self._num_steps} | values
+            self._total += total
+            self._total_steps += self._num_steps
+            self._sum.zero_()
+        self._num_steps = 0
+        return values
+
+    def mean_loss_of_run(self) -> float:
+        """The mean loss over all steps of this attempt and those it continues; 0 without any."""
+        rest = read(self._sum) if self._sum is not None else 0.0
+        return (self._total + rest) / max(self._total_steps + self._num_steps, 0.001)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The window for a checkpoint; reads what is on the device."""
+        rest = read(self._sum) if self._sum is not None else 0.0
+        own = [rest, self._num_steps, self._total, self._total_steps]
+        return super().state_dict() | {"by_micro_batch": own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on with the window of a checkpoint."""
+        super().load_state_dict(state)
+        rest, self._num_steps, self._total, self._total_steps = state.get(
+            "by_micro_batch", (0.0, 0, 0.0, 0)
+        )
+        self._sum = torch.tensor(rest, dtype=torch.float32) if rest else None
+
+
+def step_loss(losses: list[Tensor]) -> Tensor:
+    """The loss of one step out of its micro-batches' shares."""
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -1,0 +1,170 @@
+"""Evaluations, predictions and logs outside of training: a session of the same run each."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from torch import nn
+
+from ...bus import EventBus, LedgerRow
+from ...bus.subscriber import overridden_hooks
+from ...schemas import TrainerControl, TrainerState, TrainingArguments
+from ..callback_list import CallbackList
+from ..run_identity import RunIdentity
+from ..signals import StopSignals
+from ..summary import RunSummary
+from .precision import autocast_forward, cast_for_evaluation, compute_dtype
+from .trainer_run import TrainerFrontEnd, TrainerRun
+
+
+class Sessions:
+    """Opens runs for the `Trainer`, one at a time; to be inherited."""
+
+    args: TrainingArguments
+    model: nn.Module
+    model_wrapped: nn.Module
+    optimizer: Any
+    lr_scheduler: Any
+    processing_class: Any
+    state: TrainerState
+    is_in_train: bool
+    bus: EventBus
+    callback_list: CallbackList
+
+    def __init__(self) -> None:
+        self._control = TrainerControl()
+        self._run: TrainerRun | None = None
+        self._identity: RunIdentity | None = None
+        self._train_next: Literal["first", "again", "anew"] = "first"
+        self._kept_open = contextlib.ExitStack()
+        self.summary: RunSummary | None = None
+        """How the last training went."""
+        self._last_ledger: list[LedgerRow] = []
+
+    def __enter__(self) -> Self:
+        """Keeps the bus running and the trackers open over several calls."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.callback_list.unsubscribe)
+            self.callback_list.subscribe(self.bus)
+            if not self.bus.running:
+                self.bus.start()
+                stack.callback(self.bus.stop, self.args.drain_timeout_s)
+            self._kept_open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._kept_open.close()
+
+    @property
+    def control(self) -> TrainerControl:
+        """The control that callbacks share."""
+        return self._run.control if self._run is not None else self._control
+
+    @property
+    def ledger(self) -> list[LedgerRow]:
+        """What each subscriber of the present run cost so far, or of the last one."""
+        return self._run.ledger if self._run is not None else list(self._last_ledger)
+
+    @contextlib.contextmanager
+    def _session(self, what: str) -> Iterator[TrainerRun]:
+        """The open run, or one that is opened for the length of the block."""
+        if self._run is not None:
+            yield self._run
+            return
+        identity = self._identity or _new_identity()
+        run = self._make_run(TrainerFrontEnd(self._as_trainer()), identity=identity)
+        with self._opened(run):
+            yield run
+
+    @contextlib.contextmanager
+    def _opened(self, run: TrainerRun) -> Iterator[None]:
+        try:
+            with run:
+                self._run = run
+                self._identity = run.identity
+                self._hand_over_votes(run)
+                yield
+        finally:
+            if self._run is not None:
+                self._control = run.control
+                self.summary = run.summary or self.summary
+            self._run = None
+            self._last_ledger = run.ledger
+
+    def _next_identity(self) -> RunIdentity:
+        """The run that a training is of: that of evaluations before it, or a new one."""
+        if self._identity is None or self._train_next == "anew":
+            return _new_identity()
+        again = self._train_next == "again"
+        return self._identity._replace(attempt=self._identity.attempt + again)
+
+    def _make_run(
+        self,
+        front_end: TrainerFrontEnd,
+        *,
+        identity: RunIdentity | None,
+        signals: StopSignals | None = None,
+        resume_from: str | bool | None = None,
+    ) -> TrainerRun:
+        return TrainerRun(
+            self.args,
+            front_end,
+            model=self.model,
+            optimizer=self.optimizer,
+            lr_scheduler=self.lr_scheduler,
+            callbacks=self.callback_list,
+            bus=self.bus,
+            processing_class=self.processing_class,
+            signals=signals,
+            state=self.state,
+            identity=identity,
+            resume_from=resume_from,
+        )
+
+    @contextlib.contextmanager
+    def _evaluation_model(self) -> Iterator[nn.Module]:
+        """The model that an evaluation calls, in the precision that it is to have."""
+        args = self.args
+        if not self.is_in_train:
+            cast_for_evaluation(self.model, args, args.device)
+        with autocast_forward(self.model, args.device, compute_dtype(args)):
+            yield self.model_wrapped
+
+    def _announce_set_up(self) -> None:
+        """Calls `on_init_end`; what it asks for waits for the first run."""
+        context = {
+            "model": self.model,
+            "processing_class": self.processing_class,
+            "optimizer": self.optimizer,
+            "lr_scheduler": self.lr_scheduler,
+            "train_dataloader": None,
+            "eval_dataloader": None,
+        }
+        for callback in self.callback_list.in_gate:
+            if "init_end" in overridden_hooks(callback):
+                before = self._control.flags
+                returned = callback.on_init_end(self.args, self.state, self._control, **context)
+                if returned is not None and hasattr(returned, "should_save"):
+                    self._control.adopt(returned)
+                self._control.credit(type(callback).__name__, before)
+
+    def _hand_over_votes(self, run: TrainerRun) -> None:
+        """Flags set before the run was open are votes for it."""
+        for action, setter in self._control.standing():
+            run.vote(action, voter=setter or "the script")
+
+    def _as_trainer(self) -> Any:
+        return self
+
+
+def _new_identity() -> RunIdentity:
+    return RunIdentity(uuid.uuid4().hex[:12], 1)

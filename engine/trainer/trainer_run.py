@@ -1,0 +1,159 @@
+"""A run of the Trainer's, and the Trainer's ways in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+
+from ...schemas.errors import ArgumentError
+from ..front_end import FrontEnd
+from ..metric_buffer import Number
+from ..run import Run
+from .gathering import speed_metrics
+from .loss_window import LossWindow, step_loss
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class TrainerRun(Run):
+    """A run whose loop is the Trainer's own."""
+
+    def __init__(self, *given: Any, **fields: Any) -> None:
+        super().__init__(*given, **fields)
+        self._losses: list[Tensor] = []
+
+    def add_micro_batch(self, loss: Tensor) -> None:
+        """Takes the share of the step's loss that a micro-batch gave."""
+        cast(LossWindow, self._parts.window).add_micro_batch(loss)
+        self._losses.append(loss)
+
+    def end_optimizer_step(self, grad_norm: Number | None, learning_rate: float) -> None:
+        """As `end_step`, with the losses given before."""
+        cast(LossWindow, self._parts.window).end_step()
+        losses = self._losses
+        self._losses = []
+        acting = self._working.acting
+        acting.learning_rate = learning_rate
+        self._end_step(step_loss(losses) if acting.takes_losses else None, grad_norm)
+
+    def announce(self, kind: str, values: dict[str, Any] | None = None) -> None:
+        """Says what happened, to all who listen."""
+        if kind == "evaluate":
+            self._working.evaluating.announce((values or {})["metrics"])
+        else:
+            self._open_link().emit(kind, values or {})
+
+    def emit_log(self, logs: dict[str, Any]) -> None:
+        """Adds a row to the history and says so."""
+        self._working.acting.emit_log(logs)
+
+
+class TrainerFrontEnd(FrontEnd):
+    """What a run asks the Trainer."""
+
+    announces_optimizer = True
+    announces_itself = False
+    lends_generator = False
+    evaluates_neutrally = False
+    best_step_needs_saves = True
+
+    def __init__(self, trainer: Trainer, ignore_keys: list[str] | None = None) -> None:
+        super().__init__()
+        self._trainer = trainer
+        self._ignore_keys = ignore_keys
+        self.train_batch_size = trainer._train_batch_size
+        self.num_train_samples = 0.0
+        """Samples of the whole run."""
+        self.num_items: Tensor | int | None = None
+        """Items that the loss of the present step is normalised over."""
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is something to evaluate."""
+        return self._trainer.can_evaluate
+
+    def evaluate(self) -> Mapping[str, Any]:
+        """Calls the Trainer's `evaluate`, which logs and announces by itself."""
+        trainer = self._trainer
+        try:
+            metrics = trainer.evaluate(ignore_keys=self._ignore_keys)
+        except torch.OutOfMemoryError as error:
+            if not trainer.args.auto_find_batch_size:
+                raise
+            raise RuntimeError(
+                "The evaluation did not fit into memory, and auto_find_batch_size only makes the "
+                "batches of the training smaller: lower per_device_eval_batch_size, which is "
+                f"{trainer.args.per_device_eval_batch_size}."
+            ) from error
+        if not isinstance(metrics, Mapping):
+            raise ArgumentError(
+                f"evaluate() returned {metrics!r}: return a dict of metrics by name, as the "
+                "overridden method does."
+            )
+        return metrics
+
+    def evaluated(self, metrics: Mapping[str, Any]) -> None:
+        """Moves a schedule that goes by a metric."""
+        scheduler: Any = self._trainer.lr_scheduler
+        if not self._trainer.scheduler_goes_by_metric:
+            return
+        name = f"eval_{str(self._trainer.args.metric_for_best_model).removeprefix('eval_')}"
+        if name not in metrics:
+            raise ArgumentError(
+                f"reduce_lr_on_plateau goes by metric_for_best_model, which is {name!r}, and the "
+                f"evaluation gave {', '.join(metrics)}: name one of these, or return it."
+            )
+        scheduler.step(metrics[name])
+
+    def log(self, logs: dict[str, Any]) -> None:
+        """Calls the Trainer's `log`."""
+        trainer = self._trainer
+        trainer.counts.store()
+        if "train_runtime" in logs:
+            trainer.log(logs)
+        else:
+            trainer.log(logs, trainer.started_s)
+
+    def make_window(self) -> LossWindow:
+        """A window that takes losses by micro-batches."""
+        return LossWindow()
+
+    def closing_figures(
+        self, figures: dict[str, Any], *, seconds: float, steps: int
+    ) -> dict[str, Any]:
+        """The reference's closing figures, rounded as there."""
+        self._trainer.counts.store()
+        state = self._trainer.state
+        samples = self.num_train_samples * steps / max(state.max_steps, 1)
+        own = {"train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss"}
+        rest = {name: value for name, value in figures.items() if name not in own}
+        mean = cast(LossWindow, self.working.acting.window).mean_loss_of_run()
+        closing = speed_metrics("train", seconds, samples, steps)
+        return rest | closing | {"total_flos": state.total_flos, "train_loss": mean}
+
+    def group_loaded(self, group: list[Any]) -> None:
+        """Counts what the loss of the step is normalised over."""
+        trainer = self._trainer
+        self.num_items = trainer._num_items_in_batch(group)
+        trainer.current_gradient_accumulation_steps = len(group)
+
+    def data_ended(self, epoch: int) -> str:
+        """A training set that can be gone through only once ends the run, as in the reference."""
+        return "the training data gave no further batch" if self._trainer.state.global_step else ""
+
+    def about_to_save(self) -> None:
+        """Brings the counts of the state up to date."""
+        self._trainer.counts.store()
+
+    def model_writer(self) -> Callable[[Path], None] | None:
+        """The Trainer's `save_model`."""
+        return lambda folder: self._trainer.save_model(str(folder), _internal_call=True)
+
+    def stateful_callbacks(self) -> dict[str, Any]:
+        """The states of the callbacks in the reference's form."""
+        return self._trainer.callback_list.export()

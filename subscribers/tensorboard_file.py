@@ -1,0 +1,98 @@
+"""Event files of TensorBoard, through tensorboard's own writer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FLUSH_EVERY_S = 5.0
+
+
+class EventFile:
+    """Writes scalars and text to a new event file; its methods are those of `SummaryWriter`.
+
+    Args:
+        folder: where the file goes; made where it is missing.
+
+    Raises:
+        ImportError: tensorboard is not installed.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._event = event_pb2
+        self._summary = summary_pb2
+        self._tensor = tensor_pb2
+        self._types = types_pb2
+        self._writer = EventFileWriter(str(folder), flush_secs=FLUSH_EVERY_S)
+
+    def add_scalar(
+        self,
+        tag: str,
+        scalar_value: float,
+        global_step: int | None = None,
+        walltime: float | None = None,
+    ) -> None:
+        """Writes a number at a step; `walltime` (now by default) in seconds since 1970."""
+        self.add_values({tag: scalar_value}, global_step, walltime)
+
+    def add_text(
+        self,
+        tag: str,
+        text_string: str,
+        global_step: int | None = None,
+        walltime: float | None = None,
+    ) -> None:
+        """Writes text, which TensorBoard shows as Markdown, at a step."""
+        self.add_values({tag: text_string}, global_step, walltime)
+
+    def add_values(
+        self,
+        values: Mapping[str, float | str],
+        global_step: int | None = None,
+        walltime: float | None = None,
+    ) -> None:
+        """Writes several values by their tags, numbers and text, as one record."""
+        summary = self._summary.Summary(
+            value=[
+                self._text(tag, value)
+                if isinstance(value, str)
+                else self._summary.Summary.Value(tag=tag, simple_value=float(value))
+                for tag, value in values.items()
+            ]
+        )
+        self._write(walltime, global_step, summary=summary)
+
+    def start_session(self, global_step: int, walltime: float | None = None) -> None:
+        """Has readers leave out what earlier files have from this step on."""
+        start = self._event.SessionLog(status=self._event.SessionLog.START)
+        self._write(walltime, global_step, session_log=start)
+
+    def flush(self) -> None:
+        """Puts on disk what was written."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+
+    def _text(self, tag: str, text: str) -> Any:
+        plugin = self._summary.SummaryMetadata.PluginData(plugin_name="text")
+        tensor = self._tensor.TensorProto(
+            dtype=self._types.DT_STRING, string_val=[text.encode("utf-8", "backslashreplace")]
+        )
+        tensor.tensor_shape.dim.add(size=1)
+        return self._summary.Summary.Value(
+            tag=f"{tag}/text_summary",
+            metadata=self._summary.SummaryMetadata(plugin_data=plugin),
+            tensor=tensor,
+        )
+
+    def _write(self, walltime: float | None, step: int | None, **content: Any) -> None:
+        now = time.time() if walltime is None else walltime
+        self._writer.add_event(self._event.Event(wall_time=now, step=step, **content))
