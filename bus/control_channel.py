@@ -150,6 +150,11 @@ class RunControl:
         carried = self._transport.agree({action: decision.carried})[action]
         return outcome._replace(decision=decision._replace(carried=carried))
 
+    def is_critical(self, action: Action) -> bool:
+        """Whether somebody asks for the action whose vote nothing can hold back."""
+        with self._lock:
+            return any(key[1] for key in self._standing[action])
+
     def wants(self, action: Action, step: int, *, by_vote: bool = False) -> bool:
         """Whether the action would be carried now, without spending any vote.
 

@@ -136,8 +136,7 @@ class Acting:
         mean = self.window.mean_loss_of_run()
         if mean is not None:
             figures["train_loss"] = mean
-        figures = self._front_end.closing_figures(figures, seconds=runtime, steps=steps)
-        return figures | {"epoch": self._link.state.epoch}
+        return self._front_end.closing_figures(figures, seconds=runtime, steps=steps)
 
     def _log(self, outcome: Outcome) -> str:
         step = self._link.state.global_step

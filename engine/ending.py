@@ -104,7 +104,8 @@ class Ending:
         state.num_train_epochs = int(-(-length.num_epochs // 1))
         known_epochs = length.num_epochs if length.steps_per_epoch else 0.0
         state.logging_steps = steps_of(args.logging_steps, length.max_steps)
-        state.eval_steps = steps_of(args.eval_steps or args.logging_steps, length.max_steps)
+        if args.eval_steps is not None:
+            state.eval_steps = steps_of(args.eval_steps, length.max_steps)
         state.save_steps = steps_of(args.save_steps, length.max_steps)
         state.train_batch_size = self._front_end.train_batch_size or args.train_batch_size
         gc.collect()

@@ -48,6 +48,7 @@ class Evaluating:
         self._rng = preserved_rng()
         self._running = False
         self._abandoned = False
+        self._known_stop = False
         self._num_batches = 0
         self._num_samples = 0
         self.loader: Any = None
@@ -107,6 +108,8 @@ class Evaluating:
         pulse = self._link.pulse
         self._num_batches = self._num_samples = 0
         self._running, self._abandoned = True, False
+        # A stop that was asked for before comes after this evaluation, in the order of acting.
+        self._known_stop = self._rounds.wants_stop()
         pulse.busy = "evaluating"
         try:
             with self._rng if neutral else contextlib.nullcontext(), self._modes_kept():
@@ -119,6 +122,9 @@ class Evaluating:
 
     @contextlib.contextmanager
     def _modes_kept(self) -> Iterator[None]:
+        if not self._front_end.keeps_modes:
+            yield
+            return
         modes = [(module, module.training) for module in self._model.modules()]
         try:
             yield
@@ -136,7 +142,7 @@ class Evaluating:
         total = num_batches(loader)
         emitter = self._link.emitters["prediction_step"]
         for done, batch in enumerate(loader, start=1):
-            if self._running and self._rounds.wants_stop():
+            if self._running and self._rounds.wants_stop(except_for=self._known_stop):
                 self._abandoned = True
                 raise EvaluationAbandoned
             self._num_batches += 1

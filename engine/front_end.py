@@ -32,6 +32,11 @@ class FrontEnd:
     """Whether loaders and samplers without a generator get one of the run's for its length."""
     evaluates_neutrally = True
     """Whether scheduled evaluations, too, leave the random numbers as they were."""
+    ends_by_schedule = False
+    """Whether nothing but the schedule ends the run at its last step, so that callbacks can have it
+    go on to the end of its epochs."""
+    keeps_modes = True
+    """Whether an evaluation leaves the modules in the modes, training or not, that they were in."""
     best_step_needs_saves = False
     """Whether the state names the best step only where checkpoints are written."""
     train_batch_size: int | None = None
@@ -76,7 +81,7 @@ class FrontEnd:
         return figures
 
     def group_loaded(self, group: list[Any]) -> None:
-        """Sees the micro-batches of a step, on the host, before the first is trained on."""
+        """Sees the micro-batches of a step before the first is trained on."""
 
     def data_ended(self, epoch: int) -> str:
         """Why an epoch without any batch ends the run; empty where that is an error."""

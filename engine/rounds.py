@@ -69,10 +69,16 @@ class Rounds:
         vote = Vote(action, voter="the arguments", step=self._link.state.global_step)
         self._link.votes.post(vote, scheduled=True)
 
-    def wants_stop(self) -> bool:
-        """Whether a stop would be carried now; spends no vote."""
+    def wants_stop(self, *, except_for: bool = False) -> bool:
+        """Whether a stop would be carried now; spends no vote.
+
+        Args:
+            except_for: a stop that may wait has been asked for before: only one that may not, by a
+                signal for one, counts.
+        """
         self._collect()
-        return self._wants("stop")
+        votes = self._link.votes
+        return votes.is_critical("stop") if except_for else self._wants("stop")
 
     def leaves_epoch(self) -> bool:
         """Whether the epoch would be left now; spends no vote."""

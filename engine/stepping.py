@@ -129,12 +129,12 @@ class Stepping:
         position, state, rounds = self._position, self._link.state, self._rounds
         if position.epoch_ended:
             position.begin_next_epoch()
+        most_steps, most_epochs = self._limits()
         while (
             rounds.stop is None
-            and position.epoch < self.plan.most_epochs
-            and (state.global_step < self.plan.max_steps or position.micro_batches)
+            and position.epoch < most_epochs
+            and (state.global_step < most_steps or position.micro_batches)
         ):
-            state.epoch = self._epochs_done()
             self._link.reset_flags("stop_epoch")
             self._link.emit("epoch_begin")
             iterator = self._begin_epoch(order, resumed)
@@ -159,10 +159,11 @@ class Stepping:
             return order.begin_epoch(epoch)
         order.load_state_dict(resumed.order)
         iterator = order.begin_epoch(epoch)
-        if not self._args.ignore_data_skip:
+        if self._args.ignore_data_skip:
+            self._position.micro_batches = self._position.step_in_epoch = 0
+        elif self._position.micro_batches:
             self._skip(iterator, self._position.micro_batches)
-            if self._position.micro_batches:
-                order.renew_ahead(resumed.order)
+            order.renew_ahead(resumed.order)
         restore_rng(resumed.rng)
         return iterator
 
@@ -181,7 +182,8 @@ class Stepping:
 
     def _epoch(self, iterator: Iterator[Any], device: torch.device) -> Iterator[Any]:
         state, rounds = self._link.state, self._rounds
-        while state.global_step < self.plan.max_steps:
+        most_steps, _ = self._limits()
+        while state.global_step < most_steps:
             group = self._load(iterator)
             if not group:
                 if not self._position.micro_batches:
@@ -232,6 +234,12 @@ class Stepping:
                 "run.end_step() was not called after the last micro-batch of step "
                 f"{self._link.state.global_step + 1}: call it once the optimizer has stepped."
             )
+
+    def _limits(self) -> tuple[float, float]:
+        """Steps and epochs after which the loop ends without being told to."""
+        if self._front_end.ends_by_schedule:
+            return math.inf, math.ceil(self.plan.num_epochs)
+        return self.plan.max_steps, self.plan.most_epochs
 
     def _is_epoch_over(self) -> bool:
         """Whether the next epoch follows; False where a stop cut this one short."""

@@ -25,7 +25,7 @@ class TrainerState:
     later steps never change. Assigning to an attribute is all it takes to change it.
     """
 
-    epoch: float = 0.0
+    epoch: float = 0
     """Epochs done, with the fraction of the current one."""
     global_step: int = 0
     """Optimizer steps done."""

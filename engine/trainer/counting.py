@@ -34,7 +34,7 @@ class Counts:
         self._flos = 0.0
         self._tokens = tokens
         self._pad_token_id = pad_token_id
-        self._seen: Tensor | int = 0
+        self._seen: Tensor | None = None
         self._named = False
         self.tokens_before = state.num_input_tokens_seen
         """Tokens that earlier attempts had seen."""
@@ -50,7 +50,7 @@ class Counts:
         if isinstance(main, Tensor):
             self._flos += float(self._flos_a_token * main.numel())
             if self._tokens != "no":
-                self._seen = self._seen + self._tokens_of(inputs, main)
+                self._add_tokens(self._tokens_of(inputs, main))
         elif self._tokens != "no" and not self._named:
             self._named = True
             log.warning(
@@ -59,13 +59,19 @@ class Counts:
             )
 
     def store(self) -> None:
-        """Writes the counts into the state; waits for the device where tokens are counted."""
+        """Writes the counts into the state; waits for the device where padding was counted."""
         if self._flos:
             self._state.total_flos += self._flos
             self._flos = 0.0
-        if isinstance(self._seen, Tensor) or self._seen:
-            seen, self._seen = self._seen, 0
+        if self._seen is not None:
+            seen, self._seen = self._seen, None
             self._state.num_input_tokens_seen += int(seen)
+
+    def _add_tokens(self, count: Tensor | int) -> None:
+        if isinstance(count, int) or count.is_cpu:
+            self._state.num_input_tokens_seen += int(count)
+        else:
+            self._seen = count if self._seen is None else self._seen + count
 
     def _tokens_of(self, inputs: Mapping[str, Any], main: Tensor) -> Tensor | int:
         if self._tokens == "non_padding":

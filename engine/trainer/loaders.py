@@ -137,11 +137,8 @@ class TrainerData:
             collator = self._get_collator_with_removed_columns(collator, description)
         loader = AheadLoader(loaded, self.args.device, collate_fn=collator, **options)
         if keeps:
-            # Not the class's own dict, which all Trainers would share.
-            self._eval_dataloaders = {
-                **self._eval_dataloaders,
-                str(dataloader_key): (dataset, loader),
-            }
+            kept_now = {str(dataloader_key): (dataset, loader)}
+            self._eval_dataloaders = {**self._eval_dataloaders, **kept_now}
         return loader
 
     def _loader_options(self) -> dict[str, Any]:
@@ -168,7 +165,7 @@ class TrainerData:
             if dataset is not None and strategy == "group_by_length":
                 log.warning(
                     "train_sampling_strategy='group_by_length' has no effect: the training data "
-                    "has no length, so its samples come in its own order."
+                    "has no length, so it comes in its own order."
                 )
             return None
         if strategy == "group_by_length":

@@ -74,19 +74,20 @@ def num_items_in_batch(
     """
     if not batch_samples or "labels" not in batch_samples[0]:
         return None
-    total: Any = 0
+    total: Tensor | None = None
     try:
         for batch in batch_samples:
             if "shift_labels" in batch:
                 labels = batch["shift_labels"]
             else:
                 labels = batch["labels"][..., 1:] if shifts_labels else batch["labels"]
-            total = total + labels.ne(IGNORED).sum()
+            count = labels.ne(IGNORED).sum()
+            total = count if total is None else total + count
     except (TypeError, AttributeError):  # labels of several parts, as in object detection
         return None
-    count: Tensor = total if device is None else total.to(device)
-    # The reference divides by the ranks that share a batch; models get a float from it.
-    return count / 1
+    assert total is not None
+    # Models get a float from the reference, which divides by the ranks that share a batch.
+    return total.to(device=device, dtype=torch.get_default_dtype())
 
 
 class TrainerLoss:

@@ -12,7 +12,7 @@ from torch import nn
 
 from ...bus import EventBus, LedgerRow
 from ...bus.subscriber import overridden_hooks
-from ...schemas import TrainerControl, TrainerState, TrainingArguments
+from ...schemas import ACTIONS, TrainerControl, TrainerState, TrainingArguments
 from ..callback_list import CallbackList
 from ..run_identity import RunIdentity
 from ..signals import StopSignals
@@ -44,6 +44,8 @@ class Sessions:
         self.summary: RunSummary | None = None
         """How the last training went."""
         self._last_ledger: list[LedgerRow] = []
+        self._loaders: tuple[Any, Any] = (None, None)
+        """Those that were trained and evaluated on last."""
 
     def __enter__(self) -> Self:
         """Keeps the bus running and the trackers open over several calls."""
@@ -91,10 +93,11 @@ class Sessions:
             with run:
                 self._run = run
                 self._identity = run.identity
-                self._hand_over_votes(run)
+                self._hand_over_flags(run)
                 yield
         finally:
             if self._run is not None:
+                self._loaders = run.loaders
                 self._control = run.control
                 self.summary = run.summary or self.summary
             self._run = None
@@ -118,6 +121,7 @@ class Sessions:
         return TrainerRun(
             self.args,
             front_end,
+            loaders=self._loaders,
             model=self.model,
             optimizer=self.optimizer,
             lr_scheduler=self.lr_scheduler,
@@ -157,10 +161,13 @@ class Sessions:
                     self._control.adopt(returned)
                 self._control.credit(type(callback).__name__, before)
 
-    def _hand_over_votes(self, run: TrainerRun) -> None:
-        """Flags set before the run was open are votes for it."""
+    def _hand_over_flags(self, run: TrainerRun) -> None:
+        """Flags set before the run was open are votes for it; all of them stay visible."""
         for action, setter in self._control.standing():
             run.vote(action, voter=setter or "the script")
+        for action, flag in zip(ACTIONS, self._control.flags, strict=True):
+            if flag:
+                run.control.show(action)
 
     def _as_trainer(self) -> Any:
         return self

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class TrainerRun(Run):
     """A run whose loop is the Trainer's own."""
 
-    def __init__(self, *given: Any, **fields: Any) -> None:
+    def __init__(self, *given: Any, loaders: tuple[Any, Any], **fields: Any) -> None:
         super().__init__(*given, **fields)
+        self._former_loaders = loaders
         self._losses: list[Tensor] = []
 
     def add_micro_batch(self, loss: Tensor) -> None:
@@ -40,6 +41,19 @@ class TrainerRun(Run):
         acting = self._working.acting
         acting.learning_rate = learning_rate
         self._end_step(step_loss(losses) if acting.takes_losses else None, grad_norm)
+
+    @property
+    def loaders(self) -> tuple[Any, Any]:
+        """Those that were trained and evaluated on last, as callbacks are given them."""
+        train, evaluation = self._former_loaders
+        own = self._working.evaluating.loader
+        own_train = self._train_loader
+        return own_train if own_train is not None else train, own if own is not None else evaluation
+
+    def _gate_context(self) -> dict[str, Any]:
+        train, evaluation = self.loaders
+        loaders = {"train_dataloader": train, "eval_dataloader": evaluation}
+        return super()._gate_context() | loaders
 
     def announce(self, kind: str, values: dict[str, Any] | None = None) -> None:
         """Says what happened, to all who listen."""
@@ -60,6 +74,8 @@ class TrainerFrontEnd(FrontEnd):
     announces_itself = False
     lends_generator = False
     evaluates_neutrally = False
+    ends_by_schedule = True
+    keeps_modes = False
     best_step_needs_saves = True
 
     def __init__(self, trainer: Trainer, ignore_keys: list[str] | None = None) -> None:

@@ -108,7 +108,6 @@ class TrainingLoop:
         by_metric = self.scheduler_goes_by_metric
         counting = counts.active
         parameters = list(self.model.parameters())
-        model.train()
         if callable(getattr(optimizer, "train", None)):
             optimizer.train()
         for parameter in parameters:

@@ -173,3 +173,11 @@ class Once(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return self._left
+
+
+def text_table(count: int, length: str) -> Any:
+    """A `datasets.Dataset` of padded token rows with their lengths in a column."""
+    unpadded = [len(row["input_ids"]) for row in texts(count, padded=False)()]
+    return DATASETS.Dataset.from_list(
+        [row | {length: size} for row, size in zip(texts(count)(), unpadded, strict=True)]
+    )

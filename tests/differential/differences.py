@@ -40,6 +40,54 @@ ABANDONED_EVALUATION = Difference(
     stepbus="leaves it before its next batch, without metrics",
     why="a stop by hand or by a signal must not wait for an hour of evaluation",
 )
+NEUTRAL_EVALUATIONS = Difference(
+    "evaluations that are voted for",
+    reference="an evaluation draws from the generators, also one that a callback asks for",
+    stepbus="one that is voted for leaves them as they were",
+    why="the weights must not depend on who listens",
+    masks=(r"\.generators: ",),
+)
+STOPS_THAT_STAY = Difference(
+    "stops that stay",
+    reference="should_training_stop stays set after a training until the next one begins",
+    stepbus="is cleared when the training ends",
+    why="a flag that has acted is spent",
+    masks=(r"\.flags: 'T' != ''", r"^end\.flags: .*\['should_training_stop'\] != \[\]"),
+)
+LOG_AGAIN = Difference(
+    "logs that are voted for",
+    reference="ignores a flag to log at a step that was logged",
+    stepbus="logs what there is: learning rate and gradient norm, and what users logged",
+    why="a vote is kept",
+)
+TOKENS_WITHOUT_WAITING = Difference(
+    "tokens seen",
+    reference="brings state.num_input_tokens_seen up to date after each micro-batch",
+    stepbus="before each log and each checkpoint",
+    why="to read a count from a device is to wait for it",
+    masks=(r"\.state\.num_input_tokens_seen: ",),
+)
+END_OF_AN_EPOCH = Difference(
+    "resume at the end of an epoch",
+    reference="a checkpoint of an epoch's last step goes on with the next epoch; on_epoch_end and "
+    "what is scheduled there are left out",
+    stepbus="goes on with the end of that epoch",
+    why="a resumed run does what the unbroken one does",
+)
+LENGTH_COLUMN = Difference(
+    "length column",
+    reference="remove_unused_columns takes the column of length_column_name away before "
+    "group_by_length looks for it",
+    stepbus="looks first",
+    why="who names a column wants it used",
+)
+NO_BEST_YET = Difference(
+    "best metric before the first",
+    reference="best_metric is an infinity after an evaluation that gave NaN",
+    stepbus="is None",
+    why="nothing was the best; and JSON has no infinity",
+    masks=(r"best_metric: inf != None",),
+)
 SAVE_UNDER_BEST = Difference(
     "save under best",
     reference='under save_strategy="best" an evaluation overwrites a callback\'s flag to save',
@@ -48,9 +96,10 @@ SAVE_UNDER_BEST = Difference(
 )
 NAN_LOSSES = Difference(
     "losses that are no numbers",
-    reference="with logging_nan_inf_filter, its default, logs the mean of the losses "
-    "before them, and leaves batches without a finite loss out of an evaluation's",
-    stepbus="logs what was computed",
+    reference="with logging_nan_inf_filter, its default, logs the mean of the losses before them, "
+    "and leaves batches without a finite loss out of an evaluation's; without it every later log "
+    "is NaN",
+    stepbus="logs what was computed, where it was computed",
     why="a run that breaks must be seen to break; and to filter is to wait for the device",
 )
 FAILING_CALLBACK = Difference(

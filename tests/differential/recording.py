@@ -69,7 +69,7 @@ class Call:
     @property
     def line(self) -> str:
         """The call in short."""
-        return f"{self.hook} step {self.step} epoch {self.epoch:.6g} [{self.flags}]"
+        return f"{self.hook} step {self.step} epoch {self.epoch:.6g}"
 
 
 def make_recorder(base: type, calls: list[Call], output_dir: Path) -> Any:

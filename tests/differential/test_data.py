@@ -19,6 +19,7 @@ from tests.differential.data import (
     samples,
     table,
     tensors,
+    text_table,
     texts,
 )
 from tests.differential.grouping import each
@@ -147,7 +148,7 @@ ORDER = [
         for accumulation in (1, 2)
         for kind, data in (
             ("rows", texts(22, padded=False)),
-            ("table", lambda: _text_table(22, "length")),
+            ("table", lambda: text_table(22, "length")),
         )
     ),
     Case(
@@ -156,10 +157,12 @@ ORDER = [
             "train_sampling_strategy": "group_by_length",
             "length_column_name": "size",
             "num_train_epochs": 3,
+            "remove_unused_columns": False,
         },
         gpt2,
-        lambda: _text_table(22, "size"),
-        lambda: _text_table(9, "size"),
+        lambda: text_table(22, "size"),
+        lambda: text_table(9, "size"),
+        trainer=lambda library: {"data_collator": _cut},
     ),
     Case("one worker", EVALUATED | {"dataloader_num_workers": 1, "max_steps": 8}),
     Case(
@@ -178,13 +181,6 @@ def _sentences(count: int) -> Any:
             {"input_ids": row["input_ids"], "attention_mask": row["attention_mask"], "label": i % 3}
             for i, row in enumerate(found)
         ]
-    )
-
-
-def _text_table(count: int, length: str) -> Any:
-    unpadded = [len(row["input_ids"]) for row in texts(count, padded=False)()]
-    return DATASETS.Dataset.from_list(
-        [row | {length: size} for row, size in zip(texts(count)(), unpadded, strict=True)]
     )
 
 

@@ -11,9 +11,9 @@ import torch
 from tests.differential import differences as table
 from tests.differential.case import Case, Outcome, Session
 from tests.differential.conftest import Run
-from tests.differential.data import Once, Stream
+from tests.differential.data import Once, Stream, text_table, texts
 from tests.differential.libraries import REFERENCE, STEPBUS, Library
-from tests.differential.models import Infinite
+from tests.differential.models import Infinite, gpt2
 from tests.differential.recording import make_recorder
 from tests.differential.test_best_model import scored, stopping
 from tests.differential.voting import voter
@@ -147,6 +147,105 @@ def test_a_stop_during_an_evaluation(both: Both) -> None:
     assert reference.folders == stepbus.folders == ["checkpoint-4"]
 
 
+@covers(table.ABANDONED_EVALUATION)
+def test_a_stop_in_the_log_before_an_evaluation(both: Both) -> None:
+    reference, stepbus = both(Case("stop", SCHEDULE, callbacks=voter("log", STOP)))
+    assert reference.state["step"] == stepbus.state["step"] == 4
+    assert (reference.steps("evaluate"), stepbus.steps("evaluate")) == ([4], [])
+    assert not stepbus.of("prediction_step")
+    assert reference.folders == stepbus.folders == ["checkpoint-4"]
+
+
+@covers(table.NEUTRAL_EVALUATIONS)
+def test_an_evaluation_that_is_voted_for(both: Both) -> None:
+    arguments = {"num_train_epochs": 2}
+    plain = both(Case("none", arguments))
+    voted = both(Case("voted", arguments, callbacks=voter("step_end", EVALUATE, 3)))
+    assert [outcome.steps("evaluate") for outcome in voted] == [[3], [3]]
+    same = [
+        all(torch.equal(weight, other.weights[name]) for name, weight in one.weights.items())
+        for one, other in zip(plain, voted, strict=True)
+    ]
+    assert same == [False, True]
+
+
+@covers(table.STOPS_THAT_STAY)
+def test_a_stop_after_the_training_that_it_ended(both: Both) -> None:
+    def script(session: Session) -> None:
+        session.make().train()
+        session.trainer.evaluate()
+
+    outcomes = both(Case("stays", {"num_train_epochs": 1}, script=script))
+    assert [outcome.calls[-1].flags for outcome in outcomes] == ["T", ""]
+    assert [outcome.end["flags"] for outcome in outcomes] == [[STOP], []]
+
+
+@covers(table.LOST_VOTES)
+@pytest.mark.parametrize("flag", [LOG, EVALUATE])
+def test_a_vote_in_the_save_of_an_epochs_last_step(both: Both, flag: str) -> None:
+    arguments = {"logging_strategy": "no", "save_strategy": "steps", "save_steps": 6}
+    outcomes = both(Case("at 6", arguments, callbacks=voter("save", flag)))
+    answer = {LOG: "log", EVALUATE: "evaluate"}[flag]
+    for outcome, order in zip(
+        outcomes, (["save", "epoch_end", answer], ["save", answer, "epoch_end"]), strict=True
+    ):
+        at_six = [c.hook for c in outcome.calls if c.step == 6 and c.hook in order]
+        assert at_six == order
+
+
+@covers(table.LOG_AGAIN)
+def test_a_log_at_a_step_that_was_logged(both: Both) -> None:
+    case = Case("again", {"num_train_epochs": 1}, callbacks=voter("epoch_end", LOG))
+    reference, stepbus = both(case)
+    assert [row["step"] for row in reference.history] == [1, 2, 3, 4, 5, 6, 6]
+    assert [row["step"] for row in stepbus.history] == [1, 2, 3, 4, 5, 6, 6, 6]
+    assert set(stepbus.history[6]) == {"epoch", "grad_norm", "learning_rate", "step"}
+
+
+@covers(table.TOKENS_WITHOUT_WAITING)
+def test_tokens_seen(both: Both) -> None:
+    arguments = {"include_num_input_tokens_seen": "all", "logging_steps": 3}
+    outcomes = both(Case("tokens", arguments | {"num_train_epochs": 1}, gpt2, texts(12)))
+    seen = [[c.state["num_input_tokens_seen"] for c in o.of("step_end")] for o in outcomes]
+    assert seen == [[36, 72, 108], [0, 0, 0]]
+    logged = [[row["num_input_tokens_seen"] for row in o.history] for o in outcomes]
+    assert logged == [[108, 108], [108, 108]]
+
+
+@covers(table.END_OF_AN_EPOCH)
+@pytest.mark.parametrize("step", [6, 12])
+def test_a_resume_at_the_end_of_an_epoch(both: Both, step: int) -> None:
+    def script(session: Session) -> None:
+        session.make().train()
+        session.calls.clear()
+        checkpoint = str(session.folder / f"checkpoint-{step}")
+        session.make().train(resume_from_checkpoint=checkpoint)
+
+    arguments = {"save_strategy": "steps", "save_steps": 6, "eval_strategy": "epoch"}
+    reference, stepbus = both(Case("resume", arguments, script=script))
+    assert reference.steps("epoch_end") == ([12] if step == 6 else [])
+    assert stepbus.steps("epoch_end") == ([6, 12] if step == 6 else [12])
+    assert [row["step"] for row in stepbus.history if "eval_loss" in row] == [6, 12]
+    assert 6 not in [row["step"] for row in reference.history if "eval_loss" in row] or step == 12
+
+
+@covers(table.LENGTH_COLUMN)
+def test_the_column_of_the_lengths(both: Both) -> None:
+    def script(session: Session) -> None:
+        trainer = session.make()
+        batches = list(trainer.get_train_dataloader())
+        session.results["lengths"] = [
+            sorted(int(n) for n in batch["attention_mask"].sum(1)) for batch in batches
+        ]
+
+    arguments = {"train_sampling_strategy": "group_by_length"}
+    case = Case("lengths", arguments, gpt2, lambda: text_table(22, "length"), script=script)
+    spreads = [
+        sum(batch[-1] - batch[0] for batch in outcome.results["lengths"]) for outcome in both(case)
+    ]
+    assert spreads[0] > 2 * spreads[1]
+
+
 @covers(table.SAVE_UNDER_BEST)
 @pytest.mark.parametrize("hook", ["step_end", "log", "evaluate"])
 def test_a_vote_to_save_under_best(both: Both, hook: str) -> None:
@@ -188,6 +287,24 @@ def test_a_loss_of_an_evaluation_that_is_no_number(both: Both) -> None:
     assert [loss == loss for loss in losses[0]] == [True, True]
     assert [loss == loss for loss in losses[1]] == [False, True]
     assert losses[0][1] == losses[1][1]
+
+
+@covers(table.NAN_LOSSES)
+def test_losses_after_one_that_is_no_number(both: Both) -> None:
+    arguments = {"num_train_epochs": 1, "logging_nan_inf_filter": False}
+    outcomes = both(Case("nan", arguments, lambda: Infinite((3,))))
+    losses = [[row["loss"] for row in o.history if "loss" in row] for o in outcomes]
+    assert [loss == loss for loss in losses[0]] == [True, True, False, False, False, False]
+    assert [loss == loss for loss in losses[1]] == [True, True, False, True, True, True]
+
+
+@covers(table.NO_BEST_YET)
+def test_best_metric_before_the_first(both: Both) -> None:
+    case = scored("none", (float("nan"),) * 6, greater_is_better=True)
+    reference, stepbus = both(case)
+    assert (reference.state["best_metric"], stepbus.state["best_metric"]) == (float("-inf"), None)
+    assert reference.folders == stepbus.folders
+    assert reference.state["best_model_checkpoint"] == stepbus.state["best_model_checkpoint"]
 
 
 @covers(table.FAILING_CALLBACK)

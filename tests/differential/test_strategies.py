@@ -22,14 +22,6 @@ LOGGING = [
     Case("logs: a third", {"logging_steps": 0.3}),
     Case("logs: never reached", {"logging_steps": 500}),
     Case("logs: last step of an epoch", {"logging_steps": 6}),
-    Case(
-        "logs: infinite loss as it is", {"logging_nan_inf_filter": False}, lambda: Infinite((3, 7))
-    ),
-    Case(
-        "logs: infinite loss as it is, over several steps",
-        {"logging_nan_inf_filter": False, "logging_steps": 4},
-        lambda: Infinite((2,), float("inf")),
-    ),
 ]
 
 EVALUATING = [

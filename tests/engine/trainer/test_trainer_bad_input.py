@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,7 +81,7 @@ def test_no_model_two_models_and_what_is_none(make_trainer: Make) -> None:
         Trainer("bert-base", TrainingArguments("nowhere"))  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="it must return"):
         make_trainer(given={"model_init": lambda: None})
-    assert not os.path.exists("nowhere")
+    assert not Path("nowhere").exists()
 
 
 def test_the_references_arguments_are_told_apart(make_trainer: Make) -> None:

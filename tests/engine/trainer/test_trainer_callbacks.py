@@ -1,4 +1,4 @@
-"""Callbacks of a Trainer: added, popped, removed, stateful, the reference's own, and their votes."""
+"""Callbacks of a Trainer: added, removed, stateful, the reference's own, and their votes."""
 
 from __future__ import annotations
 
