@@ -43,31 +43,26 @@ def raw(work: Work, on_step: OnStep) -> nn.Module:
 
 
 def training_run(work: Work, on_step: OnStep) -> nn.Module:
-    """The loop by hand in a `TrainingRun`, as the README shows it."""
+    """The loop by hand in a `TrainingRun`, as the README shows it; the run adds the losses up."""
     from stepbus import TrainingArguments, TrainingRun
 
     model = make_model(work)
     optimizer = make_optimizer(work, model)
     schedule = make_schedule(work, optimizer)
-    total = torch.zeros(())
     model.train()
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(**_run_arguments(work, folder))
         with TrainingRun(args, model=model, optimizer=optimizer, lr_scheduler=schedule) as run:
             for batch in run.steps(make_loader(work, on_step)):
                 loss = model(**batch)["loss"]
-                if work.accumulation > 1:
-                    loss = loss / run.accumulation
-                loss.backward()
-                total += loss.detach()
+                (loss / run.accumulation if work.accumulation > 1 else loss).backward()
                 if run.accumulating:
                     continue
                 norm = clip_grad_norm_(model.parameters(), work.max_grad_norm)
                 optimizer.step()
                 schedule.step()
                 model.zero_grad()
-                run.end_step(loss=total, grad_norm=norm)
-                total = torch.zeros(())
+                run.end_step(loss=loss.detach(), grad_norm=norm)
     return model
 
 

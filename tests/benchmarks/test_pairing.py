@@ -120,5 +120,5 @@ def test_loops_in_processes_of_their_own_train_alike_and_take_their_turns() -> N
 @pytest.mark.slow
 def test_loop_that_fails_is_named_with_what_it_said() -> None:
     turns = Turns(count=1)
-    with pytest.raises(RuntimeError, match=r"the loop raw failed:[\s\S]*batch_size"):
+    with pytest.raises(RuntimeError, match=r"the loop raw failed:[\s\S]*num_samples should be"):
         measure(["raw"], [(Work(8, turns.steps, batch_size=0), turns)], seed=0)

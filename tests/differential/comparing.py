@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from tests.differential.case import Outcome
-from tests.differential.differences import PRINTER, Difference
+from tests.differential.differences import PREPARATION_TIME, PRINTER, Difference
 from tests.differential.recording import Call
 
 TIMED = re.compile(r"_(runtime|per_second|model_preparation_time)$")
 """Keys of what is a time, and so never the same twice."""
+EVERYWHERE = (PRINTER, PREPARATION_TIME)
+"""Differences that any case may run into."""
 MOST_LINES = 40
 
 
@@ -25,8 +27,7 @@ def differences(
 ) -> list[str]:
     """Everything in which the second differs from the first, but for what is so on purpose."""
     found = list(_collapsed(_differences(reference, stepbus)))
-    # Both print their logs in all cases.
-    masks = [mask for difference in (PRINTER, *except_for) for mask in difference.masks]
+    masks = [mask for difference in (*EVERYWHERE, *except_for) for mask in difference.masks]
     return [line for line in found if not any(re.search(mask, line) for mask in masks)]
 
 

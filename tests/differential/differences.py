@@ -47,25 +47,11 @@ NEUTRAL_EVALUATIONS = Difference(
     why="the weights must not depend on who listens",
     masks=(r"\.generators: ",),
 )
-STOPS_THAT_STAY = Difference(
-    "stops that stay",
-    reference="should_training_stop stays set after a training until the next one begins",
-    stepbus="is cleared when the training ends",
-    why="a flag that has acted is spent",
-    masks=(r"\.flags: 'T' != ''", r"^end\.flags: .*\['should_training_stop'\] != \[\]"),
-)
 LOG_AGAIN = Difference(
     "logs that are voted for",
     reference="ignores a flag to log at a step that was logged",
     stepbus="logs what there is: learning rate and gradient norm, and what users logged",
     why="a vote is kept",
-)
-TOKENS_WITHOUT_WAITING = Difference(
-    "tokens seen",
-    reference="brings state.num_input_tokens_seen up to date after each micro-batch",
-    stepbus="before each log and each checkpoint",
-    why="to read a count from a device is to wait for it",
-    masks=(r"\.state\.num_input_tokens_seen: ",),
 )
 END_OF_AN_EPOCH = Difference(
     "resume at the end of an epoch",
@@ -160,4 +146,17 @@ STREAM_THAT_ENDS = Difference(
     reference="an epoch without a single batch is an error of the loader",
     stepbus="ends the training, and says so",
     why="what the reference says that it does in this case",
+)
+PREPARATION_TIME = Difference(
+    "preparation time",
+    reference="metrics of a Trainer whose first call is no training have a model_preparation_time",
+    stepbus="have none",
+    why="nothing is prepared",
+    masks=(r"_model_preparation_time: .* is missing in stepbus$",),
+)
+OWN_EVALUATION_LOADER = Difference(
+    "losses of a loader of one's own",
+    reference="over an overridden get_eval_dataloader each batch counts as a full one",
+    stepbus="eval_loss is the mean over samples, whoever made the loader",
+    why="one figure must mean one thing",
 )

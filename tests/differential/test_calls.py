@@ -9,7 +9,7 @@ import torch
 
 from tests.differential.case import Case, Outcome, Session
 from tests.differential.data import rows, sets
-from tests.differential.differences import LOSS_AFTER_RESUME, STOPS_THAT_STAY
+from tests.differential.differences import LOSS_AFTER_RESUME
 from tests.differential.grouping import each
 from tests.differential.libraries import Library
 from tests.differential.models import LossKeywords, Normalised, Regression
@@ -99,25 +99,22 @@ def logs_between(session: Session) -> None:
 
 
 CASES = [
-    Case("evaluate and predict around", script=around, except_for=(STOPS_THAT_STAY,), quick=True),
+    Case("evaluate and predict around", script=around, quick=True),
     Case(
         "evaluate and predict around, evaluations in between",
         EVALUATED,
         script=around,
-        except_for=(STOPS_THAT_STAY,),
     ),
     Case(
         "evaluate and predict around, two sets",
         eval=sets(a=5, b=6),
         script=around,
-        except_for=(STOPS_THAT_STAY,),
     ),
     Case(
         "evaluate and predict around, batch norm",
         {},
         Normalised,
         script=around,
-        except_for=(STOPS_THAT_STAY,),
     ),
     Case("train twice", script=twice, quick=True),
     Case("train twice, evaluated and saved", EVALUATED | SAVED, script=twice),
@@ -126,13 +123,12 @@ CASES = [
         "train twice, an evaluation between",
         EVALUATED,
         script=twice_with_an_evaluation,
-        except_for=(STOPS_THAT_STAY,),
     ),
     Case("two trainers in one folder", SAVED, script=two_trainers),
     Case("callbacks changed", {"max_steps": 8}, script=callbacks_changed),
     Case("figures", script=figures),
     Case("metric files", script=metric_files),
-    Case("logs outside of training", script=logs_between, except_for=(STOPS_THAT_STAY,)),
+    Case("logs outside of training", script=logs_between),
 ]
 
 
@@ -144,7 +140,7 @@ INITIALISED = [
     Case("model_init", EVALUATED, trainer=initialised, quick=True),
     Case("model_init, other seed", {"seed": 3}, trainer=initialised),
     Case("model_init, train twice", trainer=initialised, script=twice),
-    Case("model_init, around", trainer=initialised, script=around, except_for=(STOPS_THAT_STAY,)),
+    Case("model_init, around", trainer=initialised, script=around),
 ]
 
 

@@ -11,9 +11,9 @@ import torch
 from tests.differential import differences as table
 from tests.differential.case import Case, Outcome, Session
 from tests.differential.conftest import Run
-from tests.differential.data import Once, Stream, text_table, texts
+from tests.differential.data import Once, Stream, samples, text_table
 from tests.differential.libraries import REFERENCE, STEPBUS, Library
-from tests.differential.models import Infinite, gpt2
+from tests.differential.models import Infinite, Regression, gpt2
 from tests.differential.recording import make_recorder
 from tests.differential.test_best_model import scored, stopping
 from tests.differential.voting import voter
@@ -147,15 +147,6 @@ def test_a_stop_during_an_evaluation(both: Both) -> None:
     assert reference.folders == stepbus.folders == ["checkpoint-4"]
 
 
-@covers(table.ABANDONED_EVALUATION)
-def test_a_stop_in_the_log_before_an_evaluation(both: Both) -> None:
-    reference, stepbus = both(Case("stop", SCHEDULE, callbacks=voter("log", STOP)))
-    assert reference.state["step"] == stepbus.state["step"] == 4
-    assert (reference.steps("evaluate"), stepbus.steps("evaluate")) == ([4], [])
-    assert not stepbus.of("prediction_step")
-    assert reference.folders == stepbus.folders == ["checkpoint-4"]
-
-
 @covers(table.NEUTRAL_EVALUATIONS)
 def test_an_evaluation_that_is_voted_for(both: Both) -> None:
     arguments = {"num_train_epochs": 2}
@@ -167,17 +158,6 @@ def test_an_evaluation_that_is_voted_for(both: Both) -> None:
         for one, other in zip(plain, voted, strict=True)
     ]
     assert same == [False, True]
-
-
-@covers(table.STOPS_THAT_STAY)
-def test_a_stop_after_the_training_that_it_ended(both: Both) -> None:
-    def script(session: Session) -> None:
-        session.make().train()
-        session.trainer.evaluate()
-
-    outcomes = both(Case("stays", {"num_train_epochs": 1}, script=script))
-    assert [outcome.calls[-1].flags for outcome in outcomes] == ["T", ""]
-    assert [outcome.end["flags"] for outcome in outcomes] == [[STOP], []]
 
 
 @covers(table.LOST_VOTES)
@@ -202,16 +182,6 @@ def test_a_log_at_a_step_that_was_logged(both: Both) -> None:
     assert set(stepbus.history[6]) == {"epoch", "grad_norm", "learning_rate", "step"}
 
 
-@covers(table.TOKENS_WITHOUT_WAITING)
-def test_tokens_seen(both: Both) -> None:
-    arguments = {"include_num_input_tokens_seen": "all", "logging_steps": 3}
-    outcomes = both(Case("tokens", arguments | {"num_train_epochs": 1}, gpt2, texts(12)))
-    seen = [[c.state["num_input_tokens_seen"] for c in o.of("step_end")] for o in outcomes]
-    assert seen == [[36, 72, 108], [0, 0, 0]]
-    logged = [[row["num_input_tokens_seen"] for row in o.history] for o in outcomes]
-    assert logged == [[108, 108], [108, 108]]
-
-
 @covers(table.END_OF_AN_EPOCH)
 @pytest.mark.parametrize("step", [6, 12])
 def test_a_resume_at_the_end_of_an_epoch(both: Both, step: int) -> None:
@@ -232,18 +202,56 @@ def test_a_resume_at_the_end_of_an_epoch(both: Both, step: int) -> None:
 @covers(table.LENGTH_COLUMN)
 def test_the_column_of_the_lengths(both: Both) -> None:
     def script(session: Session) -> None:
-        trainer = session.make()
-        batches = list(trainer.get_train_dataloader())
-        session.results["lengths"] = [
-            sorted(int(n) for n in batch["attention_mask"].sum(1)) for batch in batches
-        ]
+        for batch in session.make().get_train_dataloader():
+            lengths = batch["attention_mask"].sum(1)
+            session.results.setdefault("spreads", []).append(int(lengths.max() - lengths.min()))
 
     arguments = {"train_sampling_strategy": "group_by_length"}
-    case = Case("lengths", arguments, gpt2, lambda: text_table(22, "length"), script=script)
-    spreads = [
-        sum(batch[-1] - batch[0] for batch in outcome.results["lengths"]) for outcome in both(case)
+    case = Case("lengths", arguments, gpt2, lambda: text_table(200, "length"), script=script)
+    mixed, grouped = (sum(outcome.results["spreads"]) for outcome in both(case))
+    assert mixed > 3 * grouped
+
+
+@covers(table.PREPARATION_TIME)
+def test_preparation_time(both: Both) -> None:
+    def script(session: Session) -> None:
+        session.results["evaluate"] = session.make().evaluate()
+
+    found = [outcome.results["evaluate"].keys() for outcome in both(Case("time", script=script))]
+    assert found[0] - found[1] == {"eval_model_preparation_time"}
+    assert not found[1] - found[0]
+
+
+@covers(table.OWN_EVALUATION_LOADER)
+def test_losses_of_a_loader_of_ones_own(both: Both) -> None:
+    def own_loader(base: Any) -> Any:
+        class Trainer(base):  # type: ignore[misc]
+            def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+                return torch.utils.data.DataLoader(self.eval_dataset, batch_size=4)
+
+        return Trainer
+
+    def script(session: Session) -> None:
+        session.results["own"] = session.make().evaluate()["eval_loss"]
+
+    rows = samples(5)()
+    case = Case("own", eval=lambda: rows, subclass=own_loader, script=script)
+    reference, stepbus = both(case)
+    parts = [
+        torch.nn.functional.mse_loss(
+            _predicted(stepbus, part), torch.stack([r["labels"] for r in part])
+        )
+        for part in (rows[:4], rows[4:])
     ]
-    assert spreads[0] > 2 * spreads[1]
+    assert reference.results["own"] == pytest.approx(float(parts[0] + parts[1]) / 2)
+    assert stepbus.results["own"] == pytest.approx(float(4 * parts[0] + parts[1]) / 5)
+
+
+def _predicted(outcome: Outcome, rows: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+    """What the model of an outcome makes of some rows."""
+    model = Regression().eval()
+    model.load_state_dict(outcome.weights)
+    return model.predict(torch.stack([row["x"] for row in rows])).detach()
 
 
 @covers(table.SAVE_UNDER_BEST)

@@ -19,7 +19,6 @@ from tests.differential.data import (
     texts,
     without_labels,
 )
-from tests.differential.differences import STOPS_THAT_STAY
 from tests.differential.grouping import each
 from tests.differential.libraries import Library
 from tests.differential.models import DictRegression, OtherNames, TwoOutputs, gpt2
@@ -157,7 +156,6 @@ IN_TRAINING = [
         DictRegression,
         trainer=with_metrics,
         script=lambda session: ignoring(session),
-        except_for=(STOPS_THAT_STAY,),
     ),
 ]
 ALONE = [

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from tests.differential.case import Case, Outcome
 from tests.differential.data import VOCABULARY, renamed, texts
-from tests.differential.differences import TOKENS_WITHOUT_WAITING
 from tests.differential.grouping import each
 from tests.differential.libraries import Library
 from tests.differential.models import (
@@ -99,21 +98,18 @@ TRANSFORMERS = [
         "GPT-2, tokens counted",
         GROUPS | {"include_num_input_tokens_seen": "all"},
         gpt2,
-        except_for=(TOKENS_WITHOUT_WAITING,),
         **TEXT,
     ),
     Case(
         "GPT-2, tokens but padding counted",
         GROUPS | {"include_num_input_tokens_seen": "non_padding", "logging_steps": 2},
         gpt2,
-        except_for=(TOKENS_WITHOUT_WAITING,),
         **TEXT,
     ),
     Case(
         "GPT-2, tokens counted and saved",
         {"include_num_input_tokens_seen": True, "save_strategy": "epoch"},
         gpt2,
-        except_for=(TOKENS_WITHOUT_WAITING,),
         **TEXT,
     ),
     Case(

@@ -123,7 +123,7 @@ def own_loaders(base: Any) -> Any:
             return DataLoader(self.train_dataset, batch_size=5, shuffle=True, generator=generator)
 
         def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-            return DataLoader(rows(7, 9), batch_size=3)  # type: ignore[arg-type]
+            return DataLoader(rows(6, 9), batch_size=3)  # type: ignore[arg-type]
 
     return Trainer
 

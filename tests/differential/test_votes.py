@@ -100,8 +100,7 @@ LEAVING = [
     *(vote(hook, flag, 2, UNSCHEDULED) for hook in ("step_begin", "step_end") for flag in STOPS),
     *(vote("epoch_begin", flag, 2, UNSCHEDULED) for flag in STOPS),
     vote("train_begin", STOP, 1, UNSCHEDULED),
-    *(vote(hook, flag, 1, SCHEDULE) for hook in ("evaluate", "save") for flag in STOPS),
-    vote("log", STOP_EPOCH, 1, SCHEDULE),
+    *(vote(hook, flag, 1, SCHEDULE) for hook in ("log", "evaluate", "save") for flag in STOPS),
     # In a step with an evaluation and a checkpoint.
     *(vote("step_end", flag, 4, SCHEDULE) for flag in STOPS),
     *(vote("log", flag, 1, {"logging_steps": 4}) for flag in STOPS),
