@@ -95,7 +95,7 @@ def show(title: str, figures: Sequence[Figure]) -> None:
     table.add_column("verdict", no_wrap=True)
     for row in figures:
         table.add_row(*_cells(row, whole))
-    Console(width=140 if whole else 110).print(table)
+    Console(width=150 if whole else 110).print(table)
 
 
 def _cells(row: Figure, whole: bool) -> list[str]:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..schemas import Action, Event, TrainerControl, TrainerState, TrainingEvent
 from ..schemas.state import StateRest
+from .callback_chain import WITH_VALUES
 from .control_channel import RunControl
 from .deferred import Deferred
-from .emitter import Captured, Emitter, Values
+from .emitter import Emitter, Values
 from .gate import GateChain
+from .gate_call import GateCall
 from .subscription import Subscription
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ class RunLink:
         self.gate.set_subscriptions(list(gates))
         for kind, emitter in self.emitters.items():
             event_class = emitter.event_class
-            emitter.want(wants(event_class), self.gate.listens(event_class, kind))
+            emitter.want(wants(event_class), self.gate.hears(event_class, kind))
 
     def silence(self) -> None:
         """Ends all emission: the bus is closed."""
@@ -140,21 +142,14 @@ class RunLink:
     ) -> None:
         """As `emit`, where the caller has looked at `emitter.active` already."""
         if emitter.wanted:
-            emitter.emit(values, deferred, note)
+            given = values
+            if emitter.gated and emitter.kind in WITH_VALUES:
+                # Callbacks may write into what they get, as in the reference.
+                name = WITH_VALUES[emitter.kind]
+                given = values | {name: dict(values[name])}
+            emitter.emit(given, deferred, note)
         if emitter.gated:
-            state = self.state
-            captured = Captured(
-                emitter,
-                self.bus.clock.monotonic(),
-                state.global_step,
-                state.epoch,
-                state.rest(),
-                len(state.log_history),
-                values,
-                deferred,
-                note,
-            )
-            self.gate.call(emitter, captured, self.context)
+            self.gate.call(GateCall(emitter, values, deferred, note), self)
 
     def collect_gate_votes(self) -> None:
         """Turns what the gate callbacks left in the shared control into votes."""

@@ -79,22 +79,21 @@ class Acting:
         link, emitter = self._link, self._step_end
         self._grad_norm = grad_norm
         link.pulse.durations_s.append(step_s)
-        if not emitter.active:
+        if not (emitter.wanted or link.gate.subscriptions):
+            # Callbacks of Hugging Face's shape are not given these values: none for them alone.
+            if emitter.gated:
+                link.fire(emitter)
             return
-        values: dict[str, Any] = {
-            "loss": None,
-            "grad_norm": None,
+        numbers, handles = self._metrics.push((loss, grad_norm))
+        values = {
+            "loss": numbers[0],
+            "grad_norm": numbers[1],
             "learning_rate": self.learning_rate,
             "step_s": step_s,
             "data_wait_s": data_wait_s,
             "bus_s": bus_s,
         }
-        # Callbacks of Hugging Face's shape are not given these values: no copy for them alone.
-        if self.takes_losses:
-            (values["loss"], values["grad_norm"]), handles = self._metrics.push((loss, grad_norm))
-            link.fire(emitter, values, handles)
-        else:
-            link.fire(emitter, values)
+        link.fire(emitter, values, handles)
 
     @property
     def takes_losses(self) -> bool:

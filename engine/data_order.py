@@ -120,6 +120,9 @@ def num_batches(loader: Iterable[Any]) -> int | None:
 
 def num_samples(batch: Any) -> int:
     """How many samples a batch has: the length of the first tensor in it."""
+    if type(batch) is dict:
+        for value in batch.values():
+            return num_samples(value)
     if isinstance(batch, torch.Tensor):
         return batch.shape[0] if batch.ndim else 1
     if isinstance(batch, Mapping):
@@ -129,8 +132,20 @@ def num_samples(batch: Any) -> int:
     return 1
 
 
+def _is_there(batch: dict[Any, Any], device: torch.device) -> bool:
+    for value in batch.values():
+        if not isinstance(value, torch.Tensor) or value.device != device:
+            return False
+    return True
+
+
 def move(batch: Any, device: torch.device) -> Any:
-    """A batch with its tensors on `device`, whatever it is nested in; waits for nothing."""
+    """A batch with its tensors on `device`, whatever it is nested in; waits for nothing.
+
+    One whose tensors are there may come back as it is.
+    """
+    if type(batch) is dict and _is_there(batch, device):
+        return batch
     if isinstance(batch, torch.Tensor):
         return batch if batch.device == device else batch.to(device, non_blocking=batch.is_pinned())
     if isinstance(batch, dict):

@@ -103,6 +103,9 @@ class Evaluating:
         """Says that an evaluation is done."""
         self._link.reset_flags("evaluate")
         self._link.emit("evaluate", {"metrics": metrics})
+        if self._running:
+            # What is asked for at the end of one data set comes after those that follow.
+            self._known_stop = self._rounds.wants_stop()
 
     def _call(self, neutral: bool) -> Mapping[str, Any]:
         pulse = self._link.pulse
@@ -175,7 +178,7 @@ class Evaluating:
         value = metrics[name]
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ArgumentError(f"metric_for_best_model {name!r} is {value!r}: return a number.")
-        return float(value)
+        return value
 
 
 def prefixed(metrics: object) -> dict[str, Any]:

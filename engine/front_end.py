@@ -35,6 +35,8 @@ class FrontEnd:
     ends_by_schedule = False
     """Whether nothing but the schedule ends the run at its last step, so that callbacks can have it
     go on to the end of its epochs."""
+    counts_samples = True
+    """Whether the run counts what it trains on, for the closing figures."""
     keeps_modes = True
     """Whether an evaluation leaves the modules in the modes, training or not, that they were in."""
     best_step_needs_saves = False

@@ -47,8 +47,12 @@ class Rounds:
         A vote for an action that has been acted on in this round waits for the next one, so that
         a callback that asks for a log at each log does not go on for ever.
         """
-        self._collect()
-        if not self._link.votes.has_votes or self._in_round:
+        link, signals = self._link, self._signals
+        if signals is not None and signals.unheard:
+            self._collect()
+        elif not link.control.is_settled:
+            link.collect_gate_votes()
+        if not link.votes.has_votes or self._in_round:
             return
         self._in_round = True
         try:

@@ -215,7 +215,10 @@ class Run:
             self._working.rounds.hold("evaluate")
         link.pulse.beat_s = self.bus.clock.monotonic()
         self._mark_s, self._working.acting.seconds = time.perf_counter(), 0.0
-        yield from stepping.batches(loader, device_of(self.model), order, resumed)
+        # A loader with a device of its own puts its batches there.
+        moves = getattr(loader, "device", None) is None
+        device = device_of(self.model) if moves else None
+        yield from stepping.batches(loader, device, order, resumed)
         self._ending.finish()
 
     @property
@@ -247,14 +250,17 @@ class Run:
 
     def _end_step(self, loss: Number | None, grad_norm: Number | None) -> None:
         entered = time.perf_counter()
-        link, stepping, acting = self._open_link(), self._working.stepping, self._working.acting
+        link, working = self._link, self._working
+        if link is None:
+            link = self._open_link()
+        stepping, acting = working.stepping, working.acting
         stepping.end_step()
         # Actions at the end of the last epoch are no part of the step.
         step_s = entered - self._mark_s - acting.seconds
         link.votes.step = self.state.global_step
         acting.end_step(loss, grad_norm, step_s, stepping.data_wait_s, self._bus_s)
         acting.seconds = 0.0
-        self._working.rounds.hold("step_end")
+        working.rounds.hold("step_end")
         left = self._mark_s = time.perf_counter()
         link.pulse.beat_s = self.bus.clock.monotonic()
         self._bus_s, acting.seconds = left - entered - acting.seconds, 0.0
@@ -338,6 +344,7 @@ class Run:
         return self._ending.ledger if self._link is not None else self.bus.ledger
 
     def _gate_context(self) -> dict[str, Any]:
+        train, evaluation = self.loaders
         return {
             "args": self.args,
             "state": self.state,
@@ -345,9 +352,19 @@ class Run:
             "processing_class": self.processing_class,
             "optimizer": self.optimizer,
             "lr_scheduler": self.lr_scheduler,
-            "train_dataloader": self._train_loader,
-            "eval_dataloader": self._working.evaluating.loader,
+            "train_dataloader": train,
+            "eval_dataloader": evaluation,
         }
+
+    @property
+    def loaders(self) -> tuple[Any, Any]:
+        """Those that were trained and evaluated on last, as callbacks are given them."""
+        return self._train_loader, self._working.evaluating.loader
+
+    @property
+    def link(self) -> RunLink:
+        """What the open run holds of the bus."""
+        return self._open_link()
 
     def _open_link(self) -> RunLink:
         if self._link is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._former: dict[int, Any] = {}
+        self._former_on_child: Any = None
         self._received_s = 0.0
         self.received: signal.Signals | None = None
         self.repeated = False
@@ -46,6 +48,8 @@ class StopSignals:
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, former)
         self._former = {}
+        if signal.getsignal(signal.SIGCHLD) == self._hear_child:
+            signal.signal(signal.SIGCHLD, self._former_on_child)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None
@@ -53,12 +57,28 @@ class StopSignals:
             self._received_s = time.monotonic()
             self.received = signal.Signals(number)
             self.unheard.append(self.received.name)
+            self._spare_the_step()
         former = self._former.get(number)
         if callable(former) and former is not signal.default_int_handler:
             former(number, frame)
         if again and number == signal.SIGINT:
             self.repeated = True
             raise KeyboardInterrupt
+
+    def _spare_the_step(self) -> None:
+        """Lets the step end of which the checkpoint will be, though workers of the data may die.
+
+        A signal that goes to the whole group of processes ends them too, whereupon torch's handler
+        would raise an error, wherever this thread happens to be.
+        """
+        former = signal.getsignal(signal.SIGCHLD)
+        if callable(former):
+            self._former_on_child = former
+            signal.signal(signal.SIGCHLD, self._hear_child)
+
+    def _hear_child(self, number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._former_on_child(number, frame)
 
     def left_s(self, budget_s: float) -> float | None:
         """What is left of the time that a signal gives, s; None while there was none."""

@@ -78,6 +78,7 @@ class Stepping:
         self._front_end = front_end
         self._args = args
         self._link = link
+        self._control = link.control
         self._rounds = rounds
         self._position = position
         self._on_step_begin = on_step_begin
@@ -112,20 +113,22 @@ class Stepping:
                 "skip the optimizer while accumulating (`if run.accumulating: continue`)."
             )
         self._ended = True
-        position, state = self._position, self._link.state
+        position = self._position
         position.step_in_epoch += 1
         position.micro_batches += self.group_size
-        state.global_step += 1
-        state.epoch = self._epochs_done()
+        self._link.state.advance(self._epochs_done())
 
     def batches(
         self,
         loader: Iterable[Any],
-        device: torch.device,
+        device: torch.device | None,
         order: DataOrder,
         resumed: Resumed | None,
     ) -> Iterator[Any]:
-        """Micro-batches of all epochs, on the model's device, until the run is done or stopped."""
+        """Micro-batches of all epochs, until the run is done or stopped.
+
+        They are moved to `device`; None where the loader does that.
+        """
         position, state, rounds = self._position, self._link.state, self._rounds
         if position.epoch_ended:
             position.begin_next_epoch()
@@ -180,7 +183,7 @@ class Stepping:
                 )
         pulse.busy, pulse.beat_s = "", self._link.bus.clock.monotonic()
 
-    def _epoch(self, iterator: Iterator[Any], device: torch.device) -> Iterator[Any]:
+    def _epoch(self, iterator: Iterator[Any], device: torch.device | None) -> Iterator[Any]:
         state, rounds = self._link.state, self._rounds
         most_steps, _ = self._limits()
         while state.global_step < most_steps:
@@ -213,19 +216,21 @@ class Stepping:
         self.data_wait_s = time.perf_counter() - started
         return group
 
-    def _step(self, group: list[Any], device: torch.device) -> Iterator[Any]:
+    def _step(self, group: list[Any], device: torch.device | None) -> Iterator[Any]:
         self.group_size = len(group)
         self._ended = False
         self._front_end.group_loaded(group)
         self._on_step_begin()
-        self._link.reset_flags("log", "evaluate", "save")
+        if not self._control.is_settled:
+            self._link.reset_flags("log", "evaluate", "save")
         if self._begin.active:
             self._link.fire(self._begin)
         for index in range(len(group)):
             self.micro = index
-            batch = move(group[index], device)
+            batch = group[index] if device is None else move(group[index], device)
             group[index] = None
-            self.num_samples += num_samples(batch)
+            if self._front_end.counts_samples:
+                self.num_samples += num_samples(batch)
             yield batch
             if index < self.group_size - 1 and self._substep.active:
                 self._link.fire(self._substep)

@@ -103,7 +103,14 @@ class TrainerControl:
     @property
     def is_settled(self) -> bool:
         """Whether there is nothing to turn into votes or to take back."""
-        return not (self._cast or any(self.flags))
+        return not (
+            self.should_log
+            or self.should_evaluate
+            or self.should_save
+            or self.should_training_stop
+            or self.should_epoch_stop
+            or self._cast
+        )
 
     @property
     def asked_again(self) -> bool:

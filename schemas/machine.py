@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -26,4 +28,9 @@ def default_device(use_cpu: bool) -> Any:
     surface, but these must not load torch, which takes seconds; so the engine, which alone knows
     torch, is found by name at the first question and answers it.
     """
-    return import_module("..engine.environment", __package__).default_device(use_cpu)
+    return _environment().default_device(use_cpu)
+
+
+@cache
+def _environment() -> ModuleType:
+    return import_module("..engine.environment", __package__)

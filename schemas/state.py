@@ -25,7 +25,7 @@ class TrainerState:
     later steps never change. Assigning to an attribute is all it takes to change it.
     """
 
-    epoch: float = 0
+    epoch: int | float = 0
     """Epochs done, with the fraction of the current one."""
     global_step: int = 0
     """Optimizer steps done."""
@@ -47,7 +47,7 @@ class TrainerState:
     """Floating point operations done, where they are counted."""
     log_history: list[dict[str, Any]] = field(default_factory=list)
     """Every log so far, a row each with its `step`; append-only."""
-    best_metric: float | None = None
+    best_metric: int | float | None = None
     """The best value so far of the metric for the best model."""
     best_global_step: int | None = None
     """The step of that value."""
@@ -71,6 +71,12 @@ class TrainerState:
         own[name] = value
         if name not in _PER_STEP:
             own["_rest"] = None
+
+    def advance(self, epoch: float) -> None:
+        """Notes that an optimizer step is done; as assigning both, at a third of the cost."""
+        own = self.__dict__
+        own["global_step"] += 1
+        own["epoch"] = epoch
 
     def rest(self) -> StateRest:
         """The state without step and epoch, frozen; the same object until something is assigned."""

@@ -171,7 +171,7 @@ class ProgressCallback(BuiltInCallback):
 
     def _end(self, event: TrainingEvent, text: str) -> None:
         if self._shows(event):
-            self._figures.step, self._figures.batch = event.step, 0
+            self._figures.step, self._figures.batch, self._figures.over = event.step, 0, True
             self._try(lambda display: display.end(text, self._figures))
             self._display = None
 

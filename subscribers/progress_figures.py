@@ -45,6 +45,8 @@ class Figures:
         """Batches of the running evaluation that are done; 0 while none runs."""
         self.num_batches: int | None = None
         self.lag = ""
+        self.over = False
+        """The run has ended: nothing is left, and nobody lags any more."""
         self._first: Sample | None = None
         self._last: Sample | None = None
         self._recent: deque[Sample] = deque()
@@ -124,11 +126,11 @@ class Figures:
             parts.append(f"loss {shown_value(self.loss)}")
         if (rate := self.rate) is not None:
             parts.append(f"{shown_value(float(rate))} steps/s")
-        if (left := self.left_s) is not None:
+        if not self.over and (left := self.left_s) is not None:
             parts.append(f"{clock_text(left)} left")
         if (share := self.data_share) >= DATA_BOUND_FROM:
             parts.append(f"data-bound {share:.0%}".replace("%", " %"))
-        if self.lag:
+        if self.lag and not self.over:
             parts.append(self.lag)
         return parts
 

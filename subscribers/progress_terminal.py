@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import sys
 import time
-from typing import TextIO
+from typing import IO, TextIO
 
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.text import Text
 
@@ -27,6 +28,26 @@ class _Console(Console):
         self.quiet = True
 
 
+class _AboveTheLine(FileProxy):
+    """Takes what is written to a stream; of a bar that redraws itself, its last state alone."""
+
+    def __init__(self, console: Console, file: IO[str]) -> None:
+        super().__init__(console, file)
+        self._unended = ""
+
+    def write(self, text: str) -> int:
+        """Shows whole lines above the live one."""
+        super().write(text)
+        self._unended = (self._unended + text).rpartition("\n")[2]
+        return len(text)
+
+    def flush(self) -> None:
+        """Shows an unended line, unless it is to be drawn over."""
+        if "\r" not in self._unended:
+            super().flush()
+            self._unended = ""
+
+
 class TerminalDisplay:
     """A live line drawn by rich. What is printed meanwhile appears above it."""
 
@@ -34,6 +55,7 @@ class TerminalDisplay:
         self._longest = longest
         self._console = _Console(file=stream, force_terminal=True)
         self._live: Live | None = None
+        self._stderr: TextIO | None = None
         self._log_due_at = 0.0
 
     def begin(self, figures: Figures) -> None:
@@ -45,9 +67,11 @@ class TerminalDisplay:
             console=self._console,
             auto_refresh=False,
             redirect_stdout=_is_terminal(sys.stdout),
-            redirect_stderr=True,
+            redirect_stderr=False,
         )
         self._live.start(refresh=True)
+        if sys.stderr is not None:
+            self._stderr, sys.stderr = sys.stderr, _AboveTheLine(self._console, sys.stderr)
 
     def update(self, figures: Figures) -> None:
         """Draws the line anew."""
@@ -68,8 +92,10 @@ class TerminalDisplay:
         self._console.print(Text(text), soft_wrap=True)
 
     def end(self, text: str, figures: Figures) -> None:
-        """Leaves the last state of the line on the screen."""
+        """Leaves the last state of the line on the screen; of an evaluation alone, nothing."""
         self.update(figures)
+        if self._live is not None:
+            self._live.transient = not text
         self.close()
         if text:
             self.note(text)
@@ -78,6 +104,9 @@ class TerminalDisplay:
         """Ends the live line and shows the cursor."""
         atexit.unregister(self.close)
         live, self._live = self._live, None
+        former, self._stderr = self._stderr, None
+        if former is not None and isinstance(sys.stderr, _AboveTheLine):
+            sys.stderr = former
         if live is not None:
             live.stop()
 

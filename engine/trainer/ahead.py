@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from ...schemas.errors import DataError
 from ..data_order import move
 from ..rng import set_seed
+
+_END = object()
 
 
 class AheadLoader(DataLoader[Any]):
@@ -43,12 +47,38 @@ class AheadLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.set_epoch(self.epoch)
         batches = super().__iter__()
-        self.ahead = next(batches, None)
+        self.ahead = self._next(batches)
         while self.ahead is not None:
             batch = move(self.ahead, self.device)
-            self.ahead = next(batches, None)
+            self.ahead = self._next(batches)
             yield batch
         self.epoch += 1
+
+    def _next(self, batches: Any) -> Any:
+        try:
+            batch = next(batches, _END)
+            if batch is None:
+                raise DataError(
+                    "The collator gave None: return a dict of the model's arguments, and leave "
+                    "samples that are not wanted out of the dataset."
+                )
+            return None if batch is _END else batch
+        except BaseException:
+            # The error holds on to what it came through: the workers would live as long as it.
+            _end_workers(batches)
+            self._iterator = None
+            raise
+
+    def end_workers(self) -> None:
+        """Ends processes that persist over epochs; another pass starts new ones."""
+        _end_workers(self._iterator)
+        self._iterator = None
+
+
+def _end_workers(batches: Any) -> None:
+    end = getattr(batches, "_shutdown_workers", None)
+    if end is not None:
+        end()
 
 
 def seed_worker(worker_id: int) -> None:
@@ -58,3 +88,16 @@ def seed_worker(worker_id: int) -> None:
         worker_id: number of the process; what torch was seeded with differs by it already.
     """
     set_seed(torch.initial_seed() % 2**32)
+    leave_group(worker_id)
+
+
+def leave_group(worker_id: int) -> None:
+    """Keeps signals from a process that loads data that are sent to the whole group of processes.
+
+    Ctrl-C on a terminal and SIGTERM from `timeout` are: without its workers a training that waits
+    for data could not end the step which it is to save. They end with the training process.
+
+    Args:
+        worker_id: number of the process.
+    """
+    os.setpgid(0, 0)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import torch
 
+from ...schemas import TrainerState
 from ...schemas.errors import ArgumentError
+from ..checkpoint import get_last_checkpoint
+from ..saving import STATE
 
 _SIGNS = (
     "out of memory",
@@ -23,6 +27,13 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def saved_batch_size(resume_from: str | bool, output_dir: str) -> int | None:
+    """The batch size that a checkpoint's run had found; None where it does not say."""
+    folder = get_last_checkpoint(output_dir) if resume_from is True else resume_from
+    path = Path(str(folder)) / STATE
+    return TrainerState.load_from_json(path).train_batch_size if path.is_file() else None
 
 
 def smaller_batch(size: int, error: BaseException) -> int:

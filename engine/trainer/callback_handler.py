@@ -23,6 +23,15 @@ class CallbackHandler:
         """Their class names, a line each."""
         return "\n".join(type(callback).__name__ for callback in self._list.callbacks)
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("on_"):
+            raise AttributeError(
+                f"stepbus's callback_handler has no {name}: the run itself calls the callbacks. "
+                "Say trainer.log(...) or trainer.evaluate(), or bus.publish(...) an event of your "
+                "own; in an evaluation_loop, go through the batches by super().evaluation_loop."
+            )
+        raise AttributeError(f"callback_handler has no attribute {name!r}.")
+
     def add_callback(self, callback: Any) -> None:
         """As `Trainer.add_callback`."""
         self._list.add(callback)

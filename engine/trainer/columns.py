@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -134,6 +135,32 @@ class AcceptedColumns:
             raise DataError(_nothing_fits(surplus, *self._describe))
         if surplus:
             log.info(_left_out(surplus, *self._describe[1:]))
+
+
+def explain(error: Exception, model: nn.Module, label_names: Sequence[str]) -> None:
+    """Adds to an error that columns may be behind what to set.
+
+    Args:
+        error: left the loop; a KeyError for a key that the model does not take, or a TypeError of
+            a forward that was given labels.
+        model: the one that was trained.
+        label_names: the keys that count as labels.
+    """
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+        name = error.args[0]
+        if name not in accepted_columns(model, label_names):
+            error.add_note(
+                f"Columns that {_named(model)}.forward does not take are left out of the batches. "
+                f"If the data has {name!r}: label_names=[{name!r}] keeps it, and evaluations then "
+                "call compute_loss; remove_unused_columns=False keeps all columns."
+            )
+    elif isinstance(error, TypeError):
+        found = re.search(r"unexpected keyword argument '(\w*label\w*)'", str(error))
+        if found and found[1] not in label_names:
+            error.add_note(
+                f"No argument of {_named(model)}.forward is a label, so evaluations call the model "
+                f"itself: label_names=[{found[1]!r}] has them call compute_loss."
+            )
 
 
 def _forward(model_class: type) -> Callable[..., Any]:

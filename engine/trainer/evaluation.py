@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -162,9 +163,13 @@ class TrainerEvaluation(PredictionStep):
         keep_all = not by_batch or description == "Prediction"
         collected = Collected(concat=args.eval_do_concat_batches, losses_only=not keep_all)
         metrics: dict[str, Any] | None = None
-        with self._session("evaluate") as run, self._evaluation_model() as model:
+        with contextlib.ExitStack() as stack:
+            run = stack.enter_context(self._session("evaluate"))
+            model = stack.enter_context(self._evaluation_model())
             _evaluation_mode(model, self.optimizer)
             steps = iter(run.evaluation_steps(dataloader))
+            # An error keeps this frame alive; the workers of the loader are to end all the same.
+            stack.callback(_nothing)
             inputs = next(steps, _NO_MORE)
             while inputs is not _NO_MORE:
                 batch = self._predict_batch(model, inputs, loss_only, ignore_keys)
@@ -231,6 +236,9 @@ class TrainerEvaluation(PredictionStep):
         num_samples = length_of(getattr(loader, "dataset", None)) or collected.num_samples
         metrics = closing_metrics(metrics or {}, losses, prefix)
         return EvalLoopOutput(predictions, labels, metrics, num_samples)
+
+
+def _nothing() -> None: ...
 
 
 def _evaluation_mode(*parts: Any) -> None:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from ...bus.diagnostics import get_logger
 from ...schemas.errors import ArgumentError, DataError, nearest
-from .ahead import AheadLoader, seed_worker
+from .ahead import AheadLoader, leave_group, seed_worker
 from .collected import length_of
 from .columns import AcceptedColumns, accepted_columns, without_surplus
 from .samplers import LengthGroupedSampler, SeededSampler, SequentialSampler, lengths_of, seeded
@@ -141,6 +141,12 @@ class TrainerData:
             self._eval_dataloaders = {**self._eval_dataloaders, **kept_now}
         return loader
 
+    def _end_workers(self, train_loader: Any) -> None:
+        """Ends the processes that load data, of the evaluations in a training as well."""
+        for loader in (train_loader, *(kept for _, kept in self._eval_dataloaders.values())):
+            if isinstance(loader, AheadLoader):
+                loader.end_workers()
+
     def _loader_options(self) -> dict[str, Any]:
         args = self.args
         return {
@@ -151,6 +157,7 @@ class TrainerData:
             "multiprocessing_context": args.dataloader_multiprocessing_context,
             "prefetch_factor": args.dataloader_prefetch_factor,
             "in_order": args.dataloader_in_order,
+            "worker_init_fn": leave_group,
         }
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:

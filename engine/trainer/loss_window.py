@@ -21,6 +21,8 @@ class LossWindow(LogWindow):
     def __init__(self) -> None:
         super().__init__()
         self._sum: Tensor | None = None
+        self._carried = 0.0
+        """The sum in the checkpoint that a resumed run begins with."""
         self._num_steps = 0
         self._total = 0.0
         self._total_steps = 0
@@ -28,9 +30,8 @@ class LossWindow(LogWindow):
     def add_micro_batch(self, loss: Tensor) -> None:
         """Takes the share of a step's loss that a micro-batch gave; does not wait for it."""
         if self._sum is None:
-            self._sum = torch.zeros((), dtype=torch.float32, device=loss.device)
-        elif self._sum.device != loss.device:  # after a resume
-            self._sum = self._sum.to(loss.device)
+            self._sum = torch.tensor(self._carried, dtype=torch.float32, device=loss.device)
+            self._carried = 0.0
         self._sum += loss
 
     def end_step(self) -> None:
@@ -45,33 +46,36 @@ class LossWindow(LogWindow):
     def take(self) -> dict[str, Any]:
         """What there is to log, and a new window; waits for the device."""
         values = super().take()
-        if self._num_steps and self._sum is not None:
-            total = read(self._sum)
+        if self._num_steps:
+            total = self._rest()
             values = {"loss": total / self._num_steps} | values
             self._total += total
             self._total_steps += self._num_steps
-            self._sum.zero_()
+            self._carried = 0.0
+            if self._sum is not None:
+                self._sum.zero_()
         self._num_steps = 0
         return values
 
     def mean_loss_of_run(self) -> float:
         """The mean loss over all steps of this attempt and those it continues; 0 without any."""
-        rest = read(self._sum) if self._sum is not None else 0.0
+        rest = self._rest()
         return (self._total + rest) / max(self._total_steps + self._num_steps, 0.001)
 
     def state_dict(self) -> dict[str, Any]:
         """The window for a checkpoint; reads what is on the device."""
-        rest = read(self._sum) if self._sum is not None else 0.0
-        own = [rest, self._num_steps, self._total, self._total_steps]
+        own = [self._rest(), self._num_steps, self._total, self._total_steps]
         return super().state_dict() | {"by_micro_batch": own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on with the window of a checkpoint."""
         super().load_state_dict(state)
-        rest, self._num_steps, self._total, self._total_steps = state.get(
-            "by_micro_batch", (0.0, 0, 0.0, 0)
-        )
-        self._sum = torch.tensor(rest, dtype=torch.float32) if rest else None
+        own = state.get("by_micro_batch", (0.0, 0, 0.0, 0))
+        self._sum = None
+        self._carried, self._num_steps, self._total, self._total_steps = own
+
+    def _rest(self) -> float:
+        return read(self._sum) if self._sum is not None else self._carried
 
 
 def step_loss(losses: list[Tensor]) -> Tensor:

@@ -50,25 +50,39 @@ def is_overridden(trainer: object, own_class: type, name: str) -> bool:
     return getattr(type(trainer), name) is not getattr(own_class, name)
 
 
-def without_items(method: Callable[..., Any], keyword: str) -> Callable[..., Any]:
+def without_items(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     """A method as it is called here, also where it does not take `num_items_in_batch`.
 
     Overrides written before that argument came keep working.
+
+    Args:
+        method: as it is now: an instance may have been given one of its own.
+        name: `compute_loss` or `training_step`.
     """
-    parameters = inspect.signature(method).parameters
-    takes_any = any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters.values())
-    if takes_any or keyword in parameters or len(parameters) >= _NUM_PARAMETERS[method.__name__]:
+    function = getattr(method, "__func__", method)
+    most = _arguments_without_items(function, name, is_bound=function is not method)
+    if most is None:
         return method
 
-    @functools.wraps(method)
     def called_without(*args: Any, **kwargs: Any) -> Any:
-        kwargs.pop(keyword, None)
-        return method(*args[: len(parameters)], **kwargs)
+        kwargs.pop("num_items_in_batch", None)
+        return method(*args[:most], **kwargs)
 
     return called_without
 
 
-_NUM_PARAMETERS = {"compute_loss": 4, "training_step": 3}
+@functools.lru_cache(maxsize=64)
+def _arguments_without_items(
+    function: Callable[..., Any], name: str, *, is_bound: bool
+) -> int | None:
+    """How many arguments a function takes that does not take the items; None for one that does."""
+    parameters = list(inspect.signature(function).parameters.values())[is_bound:]
+    takes_any = any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
+    named = any(p.name == "num_items_in_batch" for p in parameters)
+    return None if takes_any or named or len(parameters) >= _ALL[name] else len(parameters)
+
+
+_ALL = {"compute_loss": 4, "training_step": 3}
 
 
 def missing(name: str) -> AttributeError:

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...bus.diagnostics import get_logger
 from ...schemas import TrainingArguments
 from ...schemas.errors import ArgumentError
+
+log = get_logger()
 
 
 def check_precision(args: TrainingArguments, device: torch.device) -> None:
     """Refuses a precision that the device does not have.
 
     Raises:
-        ArgumentError: fp16 without CUDA, bf16 on a GPU that is too old, tf32 without one that has
-            it.
+        ArgumentError: fp16 on a device without a gradient scaler, bf16 on a GPU that is too old,
+            tf32 without one that has it. On the CPU fp16 has no effect, as in the reference.
     """
-    if (args.fp16 or args.fp16_full_eval) and device.type != "cuda":
-        name = "fp16" if args.fp16 else "fp16_full_eval"
+    if args.fp16 and device.type == "cpu":
+        log.warning(
+            "fp16=True has no effect on the CPU, which computes in float32: leave it out, or use "
+            "bf16=True."
+        )
+    elif args.fp16 and device.type != "cuda":
         raise ArgumentError(
-            f"{name}=True needs a CUDA device, and this run is on {device}: leave it out, or use "
-            f"{name.replace('fp', 'bf')}=True."
+            f"fp16=True needs a CUDA device, and this run is on {device}: leave it out, or use "
+            "bf16=True."
         )
     on_cuda = device.type == "cuda"
     if (args.bf16 or args.bf16_full_eval) and on_cuda and not torch.cuda.is_bf16_supported():
@@ -39,16 +47,19 @@ def check_precision(args: TrainingArguments, device: torch.device) -> None:
 
 
 def apply_tf32(args: TrainingArguments, device: torch.device) -> None:
-    """Switches TF32 as the arguments say; None leaves it as it is."""
-    if args.tf32 is not None and device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = args.tf32
-        torch.backends.cudnn.allow_tf32 = args.tf32
+    """Switches TF32 as the arguments say; None leaves it as it is, but on for compiled models."""
+    wanted = args.tf32
+    if wanted is None and args.torch_compile and not args.fp16:
+        wanted = True
+    if wanted is not None and device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = wanted
+        torch.backends.cudnn.allow_tf32 = wanted
 
 
 def compute_dtype(args: TrainingArguments) -> torch.dtype | None:
     """What autocast computes in; None without it."""
     if args.fp16:
-        return torch.float16
+        return None if args.device.type == "cpu" else torch.float16
     return torch.bfloat16 if args.bf16 else None
 
 
@@ -77,14 +88,19 @@ def autocast_forward(
 
 
 def _autocast(forward: Callable[..., Any], device: str, dtype: torch.dtype) -> Callable[..., Any]:
-    @functools.wraps(forward)
+    function = getattr(forward, "__func__", forward)
+
+    @functools.wraps(function)
     def under_autocast(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(device, dtype):
-            outputs = forward(*args, **kwargs)
+            outputs = function(*args, **kwargs)
         return in_float32(outputs)
 
     under_autocast._stepbus_autocast = True  # type: ignore[attr-defined]
-    return under_autocast
+    if function is forward:
+        return under_autocast
+    # Bound to the model, so that a deep copy of the model calls the copy's own weights.
+    return types.MethodType(under_autocast, forward.__self__)  # type: ignore[attr-defined]
 
 
 def in_float32(values: Any) -> Any:
@@ -102,8 +118,9 @@ def in_float32(values: Any) -> Any:
 
 
 def make_scaler(args: TrainingArguments, device: torch.device) -> torch.amp.GradScaler | None:
-    """The gradient scaler that fp16 needs; None otherwise."""
-    return torch.amp.GradScaler(device.type) if args.fp16 else None
+    """The gradient scaler that fp16 needs; None otherwise, and on the CPU."""
+    wanted = args.fp16 and device.type != "cpu"
+    return torch.amp.GradScaler(device.type) if wanted else None
 
 
 def cast_for_evaluation(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .gathering import nested_detach
+from .overrides import without_items
 
 
 class PredictionStep:
@@ -58,7 +59,8 @@ class PredictionStep:
             if has_loss:
                 num_items = self._num_items_in_batch([inputs])
                 with self.compute_loss_context_manager():
-                    loss, outputs = self.compute_loss(
+                    compute_loss = without_items(self.compute_loss, "compute_loss")
+                    loss, outputs = compute_loss(
                         model, inputs, return_outputs=True, num_items_in_batch=num_items
                     )
                 loss = loss.detach().mean()

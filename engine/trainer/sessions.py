@@ -11,14 +11,20 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from ...bus import EventBus, LedgerRow
+from ...bus.diagnostics import get_logger
 from ...bus.subscriber import overridden_hooks
 from ...schemas import ACTIONS, TrainerControl, TrainerState, TrainingArguments
 from ..callback_list import CallbackList
+from ..ending import AFTER_ERROR_S
+from ..rng import preserved_rng
 from ..run_identity import RunIdentity
 from ..signals import StopSignals
 from ..summary import RunSummary
+from .columns import unwrapped
 from .precision import autocast_forward, cast_for_evaluation, compute_dtype
 from .trainer_run import TrainerFrontEnd, TrainerRun
+
+log = get_logger()
 
 
 class Sessions:
@@ -40,7 +46,9 @@ class Sessions:
         self._run: TrainerRun | None = None
         self._identity: RunIdentity | None = None
         self._train_next: Literal["first", "again", "anew"] = "first"
-        self._kept_open = contextlib.ExitStack()
+        self._kept_open: list[contextlib.ExitStack] = []
+        self._drain_s = 0.0
+        """How long the end of a with block waits for subscribers."""
         self.summary: RunSummary | None = None
         """How the last training went."""
         self._last_ledger: list[LedgerRow] = []
@@ -54,8 +62,8 @@ class Sessions:
             self.callback_list.subscribe(self.bus)
             if not self.bus.running:
                 self.bus.start()
-                stack.callback(self.bus.stop, self.args.drain_timeout_s)
-            self._kept_open = stack.pop_all()
+                stack.callback(lambda: self.bus.stop(self._drain_s))
+            self._kept_open.append(stack.pop_all())
         return self
 
     def __exit__(
@@ -64,12 +72,18 @@ class Sessions:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._kept_open.close()
+        seconds = self.args.drain_timeout_s
+        self._drain_s = seconds if error is None else min(seconds, AFTER_ERROR_S)
+        self._kept_open.pop().close()
 
     @property
     def control(self) -> TrainerControl:
         """The control that callbacks share."""
         return self._run.control if self._run is not None else self._control
+
+    @control.setter
+    def control(self, control: Any) -> None:
+        self.control.adopt(control)
 
     @property
     def ledger(self) -> list[LedgerRow]:
@@ -141,7 +155,9 @@ class Sessions:
         if not self.is_in_train:
             cast_for_evaluation(self.model, args, args.device)
         with autocast_forward(self.model, args.device, compute_dtype(args)):
-            yield self.model_wrapped
+            # Another model may have been put in the place of the one that was trained.
+            same = unwrapped(self.model_wrapped) is unwrapped(self.model)
+            yield self.model_wrapped if same else self.model
 
     def _announce_set_up(self) -> None:
         """Calls `on_init_end`; what it asks for waits for the first run."""
@@ -154,12 +170,17 @@ class Sessions:
             "eval_dataloader": None,
         }
         for callback in self.callback_list.in_gate:
-            if "init_end" in overridden_hooks(callback):
-                before = self._control.flags
-                returned = callback.on_init_end(self.args, self.state, self._control, **context)
-                if returned is not None and hasattr(returned, "should_save"):
-                    self._control.adopt(returned)
-                self._control.credit(type(callback).__name__, before)
+            if "init_end" not in overridden_hooks(callback):
+                continue
+            name, before, returned = type(callback).__name__, self._control.flags, None
+            try:
+                with preserved_rng():
+                    returned = callback.on_init_end(self.args, self.state, self._control, **context)
+            except Exception:
+                log.exception(f"{name}.on_init_end failed; the Trainer goes on without it")
+            if returned is not None and hasattr(returned, "should_save"):
+                self._control.adopt(returned)
+            self._control.credit(name, before)
 
     def _hand_over_flags(self, run: TrainerRun) -> None:
         """Flags set before the run was open are votes for it; all of them stay visible."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,13 +24,14 @@ from .collators import default_collator_for
 from .columns import base_model, can_return_loss, find_label_names
 from .counting import Counts, floating_point_ops
 from .evaluation import TrainerEvaluation
+from .gathering import denumpify
 from .loaders import TrainerData
 from .losses import TrainerLoss, accepts_loss_kwargs, loss_shifts_labels
 from .metric_files import TrainerMetricFiles
 from .model_saving import ModelSaving
 from .model_setup import choose_model, make_label_smoother, place
 from .optimizers import TrainerOptimization
-from .overrides import is_overridden, missing, refuse_overrides, without_items
+from .overrides import is_overridden, missing, refuse_overrides
 from .precision import apply_tf32, check_precision
 from .sessions import Sessions
 from .training import Training
@@ -105,8 +107,9 @@ class Trainer(
             processing_class = _former_tokenizer(tokenizer, processing_class)
         _seed(self.args)
         _set_log_level(self.args)
-        check_precision(self.args, self.args.device)
-        apply_tf32(self.args, self.args.device)
+        self.device: torch.device = self.args.device
+        check_precision(self.args, self.device)
+        apply_tf32(self.args, self.device)
 
         self.optimizer, self.lr_scheduler = check_optimizers(
             model_init, optimizers, optimizer_cls_and_kwargs
@@ -129,11 +132,10 @@ class Trainer(
         self.is_in_train = False
         self.current_gradient_accumulation_steps = 1
         self.scaler = None
+        self.submodules = list(self.model.modules())
         self.started_s = 0.0
         self._train_batch_size = self.args.train_batch_size
         self._created_lr_scheduler = False
-        self._compute_loss = without_items(self.compute_loss, "num_items_in_batch")
-        self._training_step = without_items(self.training_step, "num_items_in_batch")
 
         self.bus = bus if bus is not None else EventBus(drain_timeout=self.args.drain_timeout_s)
         self.callback_list = CallbackList(self.args, callbacks or ())
@@ -182,17 +184,20 @@ class Trainer(
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """Logs values: a row of the history and a `log` event; all logs come through here.
 
-        From `compute_loss`, a callback or after training. A dict with tensors waits for the next
-        log round instead, which it joins as means over the steps since the last.
+        From `compute_loss`, a callback or after training. While training goes on, a dict with
+        tensors waits for the next log round instead, which it joins as means over the steps since
+        the last.
 
         Args:
             logs: the values by name; `epoch` is added.
             start_time: when training began, in seconds since 1970; adds the speed in tokens.
         """
         with self._session("log") as run:
-            if any(isinstance(value, torch.Tensor) for value in logs.values()):
+            if run.has_rounds_to_come and any(isinstance(v, torch.Tensor) for v in logs.values()):
                 run.log(logs)
                 return
+            # As plain numbers: JSON, in which the history is kept, knows no others.
+            logs.update(denumpify(logs))
             self._add_progress(logs, start_time)
             run.emit_log(logs)
 
@@ -220,6 +225,9 @@ class Trainer(
         return self.eval_dataset is not None or any(is_overridden(self, Trainer, n) for n in own)
 
     def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):
+            # It is there, a property of a subclass for one, and says itself why it failed.
+            return object.__getattribute__(self, name)
         raise missing(name)
 
 
@@ -253,5 +261,8 @@ def _seed(args: TrainingArguments) -> None:
 
 
 def _set_log_level(args: TrainingArguments) -> None:
-    if args.log_level != "passive":
-        logging.getLogger("stepbus").setLevel(args.get_process_log_level())
+    if args.log_level == "passive":
+        return
+    for name in ("stepbus", "transformers"):
+        if name in sys.modules:
+            logging.getLogger(name).setLevel(args.get_process_log_level())

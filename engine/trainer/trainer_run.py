@@ -12,7 +12,9 @@ from torch import Tensor
 from ...schemas.errors import ArgumentError
 from ..front_end import FrontEnd
 from ..metric_buffer import Number
+from ..rounds import Unavailable
 from ..run import Run
+from ..signals import StopSignals
 from .gathering import speed_metrics
 from .loss_window import LossWindow, step_loss
 
@@ -26,21 +28,22 @@ class TrainerRun(Run):
     def __init__(self, *given: Any, loaders: tuple[Any, Any], **fields: Any) -> None:
         super().__init__(*given, **fields)
         self._former_loaders = loaders
+        self._window = cast(LossWindow, self._parts.window)
         self._losses: list[Tensor] = []
 
     def add_micro_batch(self, loss: Tensor) -> None:
         """Takes the share of the step's loss that a micro-batch gave."""
-        cast(LossWindow, self._parts.window).add_micro_batch(loss)
+        self._window.add_micro_batch(loss)
         self._losses.append(loss)
 
     def end_optimizer_step(self, grad_norm: Number | None, learning_rate: float) -> None:
         """As `end_step`, with the losses given before."""
-        cast(LossWindow, self._parts.window).end_step()
-        losses = self._losses
-        self._losses = []
+        self._window.end_step()
         acting = self._working.acting
         acting.learning_rate = learning_rate
-        self._end_step(step_loss(losses) if acting.takes_losses else None, grad_norm)
+        loss = step_loss(self._losses) if acting.takes_losses else None
+        self._losses.clear()
+        self._end_step(loss, grad_norm)
 
     @property
     def loaders(self) -> tuple[Any, Any]:
@@ -50,17 +53,17 @@ class TrainerRun(Run):
         own_train = self._train_loader
         return own_train if own_train is not None else train, own if own is not None else evaluation
 
-    def _gate_context(self) -> dict[str, Any]:
-        train, evaluation = self.loaders
-        loaders = {"train_dataloader": train, "eval_dataloader": evaluation}
-        return super()._gate_context() | loaders
-
     def announce(self, kind: str, values: dict[str, Any] | None = None) -> None:
         """Says what happened, to all who listen."""
         if kind == "evaluate":
             self._working.evaluating.announce((values or {})["metrics"])
         else:
             self._open_link().emit(kind, values or {})
+
+    @property
+    def has_rounds_to_come(self) -> bool:
+        """Whether what is given to `log` will be logged: training has begun and has not ended."""
+        return self._ending.unfinished
 
     def emit_log(self, logs: dict[str, Any]) -> None:
         """Adds a row to the history and says so."""
@@ -74,12 +77,19 @@ class TrainerFrontEnd(FrontEnd):
     announces_itself = False
     lends_generator = False
     evaluates_neutrally = False
+    counts_samples = False
     ends_by_schedule = True
     keeps_modes = False
     best_step_needs_saves = True
 
-    def __init__(self, trainer: Trainer, ignore_keys: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        ignore_keys: list[str] | None = None,
+        signals: StopSignals | None = None,
+    ) -> None:
         super().__init__()
+        self._signals = signals
         self._trainer = trainer
         self._ignore_keys = ignore_keys
         self.train_batch_size = trainer._train_batch_size
@@ -94,8 +104,14 @@ class TrainerFrontEnd(FrontEnd):
         return self._trainer.can_evaluate
 
     def evaluate(self) -> Mapping[str, Any]:
-        """Calls the Trainer's `evaluate`, which logs and announces by itself."""
-        trainer = self._trainer
+        """Calls the Trainer's `evaluate`, which logs and announces by itself.
+
+        Raises:
+            Unavailable: a signal has come, and leaves no time for it.
+        """
+        trainer, signals = self._trainer, self._signals
+        if signals is not None and signals.received is not None:
+            raise Unavailable(f"not begun: {signals.received.name} was received")
         try:
             metrics = trainer.evaluate(ignore_keys=self._ignore_keys)
         except torch.OutOfMemoryError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -16,8 +17,9 @@ from ..data_order import num_batches
 from ..rng import enable_full_determinism, set_seed
 from ..signals import StopSignals
 from ..stepping import plan
-from .batch_size import out_of_memory, smaller_batch
+from .batch_size import out_of_memory, saved_batch_size, smaller_batch
 from .checks import check_trainer
+from .columns import explain
 from .counting import Counts
 from .gathering import speed_metrics
 from .model_setup import (
@@ -47,11 +49,13 @@ class Training(TrainingLoop, Sessions):
     get_train_dataloader: Callable[[], DataLoader[Any]]
     create_optimizer_and_scheduler: Callable[..., None]
     num_examples: Callable[[Any], int]
+    label_names: list[str]
     started_s: float
     _train_batch_size: int
     _created_lr_scheduler: bool
     _new_counts: Callable[[], Counts]
     _learn_model: Callable[[], None]
+    _end_workers: Callable[[Any], None]
 
     def train(
         self,
@@ -83,6 +87,7 @@ class Training(TrainingLoop, Sessions):
                 "Trainer for each trial."
             )
         self.args.validate()
+        self.device = self.args.device
         self.check_together()
         self.callback_list.check()
         self._renew_model()
@@ -90,8 +95,19 @@ class Training(TrainingLoop, Sessions):
         try:
             with autocast_forward(self.model, self.args.device, compute_dtype(self.args)):
                 return self._train_until_it_fits(resume_from_checkpoint, ignore_keys_for_eval)
+        except KeyboardInterrupt as interrupt:
+            self._tell_how_to_go_on(interrupt)
+            raise
         finally:
             self.is_in_train = False
+
+    def _tell_how_to_go_on(self, interrupt: KeyboardInterrupt) -> None:
+        """Adds to an interrupt where the training was saved, if it was."""
+        saved = self.summary.checkpoints if self.summary is not None else ()
+        if saved and Path(saved[-1]).name == f"checkpoint-{self.state.global_step}":
+            interrupt.add_note(
+                f"Stopped and saved: train(resume_from_checkpoint=True) goes on from {saved[-1]}."
+            )
 
     def check_together(self) -> None:
         """Refuses arguments that do not go with what the Trainer was given."""
@@ -116,14 +132,23 @@ class Training(TrainingLoop, Sessions):
     def _train_until_it_fits(
         self, resume_from: str | bool | None, ignore_keys: list[str] | None
     ) -> TrainOutput:
+        signals = StopSignals()
+        if resume_from and self.args.auto_find_batch_size:
+            found = saved_batch_size(resume_from, str(self.args.output_dir))
+            self._train_batch_size = found or self._train_batch_size
         while True:
             try:
-                return self._train_once(resume_from, ignore_keys)
+                return self._train_once(resume_from, ignore_keys, signals)
             except BatchTooLarge as error:
+                # One that came before the batch that did not fit, and that no step has obeyed.
+                signals.finish()
                 self._train_batch_size = error.next_size
 
     def _train_once(
-        self, resume_from: str | bool | None, ignore_keys: list[str] | None
+        self,
+        resume_from: str | bool | None,
+        ignore_keys: list[str] | None,
+        signals: StopSignals,
     ) -> TrainOutput:
         args = self.args
         loader = self.get_train_dataloader()
@@ -133,16 +158,18 @@ class Training(TrainingLoop, Sessions):
         self.create_optimizer_and_scheduler(num_training_steps=length.max_steps)
         self.scaler = make_scaler(args, args.device)
         self.state = TrainerState()
-        front_end = TrainerFrontEnd(self._as_trainer(), ignore_keys)
+        front_end = TrainerFrontEnd(self._as_trainer(), ignore_keys, signals)
         front_end.num_train_samples = self._samples_of(loader, length.max_steps)
         run = self._make_run(
             front_end,
             identity=None if resume_from else self._next_identity(),
-            signals=StopSignals(),
+            signals=signals,
             resume_from=resume_from,
         )
         self.counts = self._new_counts()
-        with self._opened(run):
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._end_workers, loader)
+            stack.enter_context(self._opened(run))
             if self.scaler is not None:
                 run.attach("scaler", self.scaler)
             self.counts.tokens_before = self.state.num_input_tokens_seen
@@ -161,6 +188,7 @@ class Training(TrainingLoop, Sessions):
             self._train(run, front_end, loader)
         except Exception as error:
             if not (self.args.auto_find_batch_size and out_of_memory(error)):
+                explain(error, self.model, self.label_names)
                 raise
             size = smaller_batch(self._train_batch_size, error)
             run.announce(

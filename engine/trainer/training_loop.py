@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,10 +15,14 @@ from ...schemas import TrainerState, TrainingArguments
 from ...schemas.errors import ArgumentError, DataError
 from ..data_order import move
 from .counting import Counts
+from .overrides import without_items
 from .trainer_run import TrainerFrontEnd, TrainerRun
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
+
+
+_MODE = operator.attrgetter("training")
 
 
 class TrainingLoop:
@@ -28,6 +33,7 @@ class TrainingLoop:
     whether the model, or `compute_loss_func`, takes `num_items_in_batch`."""
 
     args: TrainingArguments
+    device: torch.device
     model: nn.Module
     model_wrapped: nn.Module
     optimizer: Any
@@ -38,8 +44,8 @@ class TrainingLoop:
     model_accepts_loss_kwargs: bool
     current_gradient_accumulation_steps: int
     scaler: torch.amp.GradScaler | None
-    _compute_loss: Callable[..., Any]
-    _training_step: Callable[..., Tensor]
+    submodules: Sequence[nn.Module] = ()
+    compute_loss: Callable[..., Any]
     _get_learning_rate: Callable[[], float]
 
     def training_step(
@@ -58,14 +64,20 @@ class TrainingLoop:
         Raises:
             ArgumentError: the loss cannot be trained on.
         """
-        if not model.training:
+        if not (model.training and all(map(_MODE, self.submodules))):
             model.train()
+        # Schedule-free optimizers have two modes as well; an evaluation leaves them in the other.
+        to_training = getattr(self.optimizer, "train", None)
+        if callable(to_training):
+            to_training()
         inputs = self._prepare_inputs(inputs)
-        loss = self._compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+        compute_loss = without_items(self.compute_loss, "compute_loss")
+        loss = compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         if not (isinstance(loss, Tensor) and loss.requires_grad):
             raise _untrainable(loss, self.model)
         del inputs
-        self._empty_cache()
+        if self.args.torch_empty_cache_steps is not None:
+            self._empty_cache()
         steps = self.current_gradient_accumulation_steps
         if steps > 1 and not self._loss_is_scaled(num_items_in_batch):
             loss = loss / steps
@@ -81,7 +93,7 @@ class TrainingLoop:
 
     def _empty_cache(self) -> None:
         every = self.args.torch_empty_cache_steps
-        if every is None or self.state.global_step % every:
+        if every and self.state.global_step % every:
             return
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -99,7 +111,9 @@ class TrainingLoop:
                 "A batch is empty: none of the data's columns is an argument of the model's "
                 "forward. Name them as the forward does, or set remove_unused_columns=False."
             )
-        return move(inputs, self.args.device)
+        moved = move(inputs, self.device)
+        # The loss may take labels out of it, which whoever gave the batch still has in theirs.
+        return dict(moved) if moved is inputs and type(inputs) is dict else moved
 
     def _train(self, run: TrainerRun, front_end: TrainerFrontEnd, loader: DataLoader[Any]) -> None:
         """Trains for the length of an open run."""
@@ -107,13 +121,14 @@ class TrainingLoop:
         model, optimizer, scheduler = self.model_wrapped, self.optimizer, self.lr_scheduler
         by_metric = self.scheduler_goes_by_metric
         counting = counts.active
-        parameters = list(self.model.parameters())
-        if callable(getattr(optimizer, "train", None)):
-            optimizer.train()
+        training_step = without_items(self.training_step, "training_step")
+        parameters, self.submodules = list(self.model.parameters()), list(self.model.modules())
         for parameter in parameters:
             parameter.grad = None
-        for inputs in run.steps(loader):
-            run.add_micro_batch(self._training_step(model, inputs, front_end.num_items))
+        batches = run.steps(loader)
+        before, after = run.link.emitters["pre_optimizer_step"], run.link.emitters["optimizer_step"]
+        for inputs in batches:
+            run.add_micro_batch(training_step(model, inputs, front_end.num_items))
             if counting:
                 counts.add(inputs)
             if run.accumulating:
@@ -121,10 +136,14 @@ class TrainingLoop:
             if self.scaler is not None:
                 self.scaler.unscale_(optimizer)
             grad_norm = _clip(parameters, args.max_grad_norm)
-            run.announce("pre_optimizer_step")
+            if before.active:
+                run.link.fire(before)
             stepped = self._step_optimizer(run)
-            run.announce("optimizer_step")
-            learning_rate = self._get_learning_rate()
+            if after.active:
+                run.link.fire(after)
+            learning_rate = self._get_learning_rate() if by_metric else scheduler.get_last_lr()[0]
+            if type(learning_rate) is not float:
+                learning_rate = self._get_learning_rate()
             if stepped and not by_metric:
                 scheduler.step()
             for parameter in parameters:

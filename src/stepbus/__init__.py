@@ -11,6 +11,8 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from .late_names import no_such_name
+
 if TYPE_CHECKING:
     __version__: str
 
@@ -176,6 +178,22 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = ["__version__", *sorted(_ROOM_OF)]  # noqa: PLE0604 - they are strings
 
 
+def _explained(name: str) -> str:
+    """What to say of a name that there is none of."""
+    from .integrations import not_yet
+
+    if name.startswith("Seq2SeqTrain"):
+        return (
+            f"stepbus has no {name}: it generates no text while it evaluates. Train with "
+            "transformers' own class; a bridge that puts the bus behind it is to come."
+        )
+    close = difflib.get_close_matches(name, _ROOM_OF, n=1)
+    hint = f"did you mean {close[0]}? Otherwise: " if close else ""
+    return not_yet(__name__, name) or (
+        f"stepbus has no {name}: {hint}models, tokenizers and collators stay in transformers."
+    )
+
+
 if not TYPE_CHECKING:  # A checker must see the names above, and no others.
 
     def __getattr__(name: str) -> Any:
@@ -186,17 +204,7 @@ if not TYPE_CHECKING:  # A checker must see the names above, and no others.
                 return "0+source"
         room = _ROOM_OF.get(name)
         if room is None:
-            if name.startswith("Seq2SeqTrain"):
-                raise AttributeError(
-                    f"stepbus has no {name}: it generates no text while it evaluates. Train with "
-                    "transformers' own class; a bridge that puts the bus behind it is to come."
-                )
-            close = difflib.get_close_matches(name, _ROOM_OF, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise AttributeError(
-                f"stepbus has no {name}: {hint}Models, tokenizers and collators stay in "
-                "transformers."
-            )
+            raise no_such_name(__name__, _explained(name))
         value = getattr(importlib.import_module(f".{room}", __name__), name)
         globals()[name] = value
         return value

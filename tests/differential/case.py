@@ -209,4 +209,5 @@ def observe_checkpoint(outcome: Outcome, folder: Path, name: str) -> None:
     names = {file.name for file in path.iterdir()}
     outcome.files[name] = sorted(names - ONLY_OF_THE_REFERENCE)
     outcome.json[name] = relative(json.loads((path / "trainer_state.json").read_text()), folder)
-    outcome.saved_weights[name] = load_file(path / "model.safetensors")
+    for file in path.glob("*model.safetensors"):
+        outcome.saved_weights[name] = load_file(file)

@@ -18,6 +18,7 @@ from tests.differential.comparing import report
 from tests.differential.libraries import REFERENCE, STEPBUS, Library
 
 Run = Callable[[Case, Library], Outcome]
+Both = Callable[[Case], tuple[Outcome, Outcome]]
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +70,13 @@ def check(outcome_of: Run) -> Callable[[Case], Outcome]:
         return stepbus
 
     return compare
+
+
+@pytest.fixture
+def both(outcome_of: Run) -> Both:
+    """Runs a case with the reference and with stepbus, which may differ."""
+
+    def outcomes(case: Case) -> tuple[Outcome, Outcome]:
+        return outcome_of(case, REFERENCE), outcome_of(case, STEPBUS)
+
+    return outcomes

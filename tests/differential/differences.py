@@ -40,10 +40,11 @@ ABANDONED_EVALUATION = Difference(
     stepbus="leaves it before its next batch, without metrics",
     why="a stop by hand or by a signal must not wait for an hour of evaluation",
 )
-NEUTRAL_EVALUATIONS = Difference(
-    "evaluations that are voted for",
-    reference="an evaluation draws from the generators, also one that a callback asks for",
-    stepbus="one that is voted for leaves them as they were",
+NEUTRAL_LISTENERS = Difference(
+    "listeners and random numbers",
+    reference="callbacks draw from the generators of the training, and so does an evaluation that "
+    "one of them asks for",
+    stepbus="both leave them as they were",
     why="the weights must not depend on who listens",
     masks=(r"\.generators: ",),
 )
@@ -73,6 +74,17 @@ NO_BEST_YET = Difference(
     stepbus="is None",
     why="nothing was the best; and JSON has no infinity",
     masks=(r"best_metric: inf != None",),
+)
+LAST_KEPT = Difference(
+    "the last checkpoint beside the best",
+    reference="with save_total_limit=1 deletes the last checkpoint at the end of training, where "
+    "another one is the best",
+    stepbus="keeps both",
+    why="the best one is to be used, and the last one to be resumed",
+    masks=(
+        r"^folders: 1 != 2 items",
+        r"(?s)^(json|saved_weights|files)\.checkpoint-\d+: .* is in stepbus alone",
+    ),
 )
 SAVE_UNDER_BEST = Difference(
     "save under best",
@@ -152,11 +164,17 @@ PREPARATION_TIME = Difference(
     reference="metrics of a Trainer whose first call is no training have a model_preparation_time",
     stepbus="have none",
     why="nothing is prepared",
-    masks=(r"_model_preparation_time: .* is missing in stepbus$",),
+    masks=(r"_model_preparation_time: .* is missing in stepbus",),
 )
 OWN_EVALUATION_LOADER = Difference(
     "losses of a loader of one's own",
     reference="over an overridden get_eval_dataloader each batch counts as a full one",
     stepbus="eval_loss is the mean over samples, whoever made the loader",
     why="one figure must mean one thing",
+)
+EVALUATION_WITHOUT_DATA = Difference(
+    "evaluation without data",
+    reference="an evaluation that a callback asks for, without an eval_dataset, is an error",
+    stepbus="is refused, which goes on record, and training goes on",
+    why="who listens must not end a run",
 )

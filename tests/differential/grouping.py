@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 
 from tests.differential.case import Case
+from tests.differential.differences import Difference
 
 
 def each(cases: Iterable[Case]) -> pytest.MarkDecorator:
@@ -16,3 +18,13 @@ def each(cases: Iterable[Case]) -> pytest.MarkDecorator:
         for case in cases
     ]
     return pytest.mark.parametrize("case", parameters)
+
+
+def covers(difference: Difference) -> Callable[[Any], Any]:
+    """Says which difference a test shows; it is a slow test."""
+
+    def mark(test: Any) -> Any:
+        test.covers = difference
+        return pytest.mark.slow(test)
+
+    return mark

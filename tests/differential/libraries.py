@@ -1,4 +1,4 @@
-"""The two libraries, and that of data sets, under the names that scripts import from them."""
+"""The two libraries, and others that cases need, under the names that scripts import from them."""
 
 from __future__ import annotations
 
@@ -22,3 +22,5 @@ class Library:
 REFERENCE = Library("transformers")
 STEPBUS = Library("stepbus")
 DATASETS = Library("datasets")
+PEFT = Library("peft")
+TOKENIZERS = Library("tokenizers")

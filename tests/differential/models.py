@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.differential.data import VOCABULARY, WIDTH
-from tests.differential.libraries import REFERENCE
+from tests.differential.libraries import PEFT, REFERENCE, TOKENIZERS
 
 
 class Regression(nn.Module):
@@ -155,3 +155,19 @@ def classifier(**changed: Any) -> Any:
     }
     config = REFERENCE.BertConfig(vocab_size=VOCABULARY, **sizes | changed)
     return REFERENCE.BertForSequenceClassification(config)
+
+
+def adapted() -> Any:
+    """A tiny GPT-2 with an adapter, which alone is trained and saved."""
+    return PEFT.get_peft_model(
+        gpt2(), PEFT.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])
+    )
+
+
+def tokenizer() -> Any:
+    """A tokenizer of the numbers below the vocabulary's size."""
+    words = ["<pad>", *(str(number) for number in range(1, VOCABULARY))]
+    model = TOKENIZERS.models.WordLevel({word: n for n, word in enumerate(words)}, "<pad>")
+    made = TOKENIZERS.Tokenizer(model)
+    made.pre_tokenizer = TOKENIZERS.pre_tokenizers.Whitespace()
+    return REFERENCE.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>")

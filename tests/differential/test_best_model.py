@@ -2,64 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from torch import nn
 
 from tests.differential.case import Case, Outcome
 from tests.differential.data import sets
-from tests.differential.differences import NO_BEST_YET, Difference
+from tests.differential.differences import LAST_KEPT, NO_BEST_YET
 from tests.differential.grouping import each
-from tests.differential.libraries import Library
 from tests.differential.models import Regression
-
-BEST: dict[str, Any] = {
-    "eval_strategy": "steps",
-    "eval_steps": 2,
-    "save_strategy": "steps",
-    "save_steps": 2,
-    "load_best_model_at_end": True,
-}
-FALLING = (5.0, 4.0, 3.0, 2.0, 1.0, 0.5)
-DIPPING = (5.0, 2.0, 3.0, 2.5, 4.0, 3.5)
-RISING = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
-LEVEL = (2.0, 2.0, 2.0, 2.0, 2.0, 2.0)
-SLOW = (5.0, 4.9, 4.8, 4.7, 4.6, 4.5)
-
-
-def scoring(scores: tuple[float, ...], name: str = "score") -> Callable[[Library], dict[str, Any]]:
-    """A `compute_metrics` whose figures are known beforehand."""
-
-    def make(library: Library) -> dict[str, Any]:
-        left: Iterator[float] = iter(scores)
-        return {"compute_metrics": lambda prediction: {name: next(left)}}
-
-    return make
-
-
-def stopping(*args: Any, **keywords: Any) -> Callable[[Library], list[Any]]:
-    """Early stopping, by each library's own class."""
-    return lambda library: [library.EarlyStoppingCallback(*args, **keywords)]
-
-
-def scored(
-    name: str,
-    scores: tuple[float, ...],
-    callbacks: Callable[[Library], list[Any]] = lambda library: [],
-    quick: bool = False,
-    except_for: tuple[Difference, ...] = (),
-    **changed: Any,
-) -> Case:
-    arguments = BEST | {"metric_for_best_model": "score", "greater_is_better": False} | changed
-    return Case(
-        name,
-        arguments,
-        trainer=scoring(scores),
-        callbacks=callbacks,
-        quick=quick,
-        except_for=except_for,
-    )
+from tests.differential.scoring import (
+    BEST,
+    DIPPING,
+    FALLING,
+    LEVEL,
+    RISING,
+    SLOW,
+    scored,
+    stopping,
+)
 
 
 def overfitted() -> nn.Module:
@@ -70,18 +31,28 @@ CASES = [
     Case("the loss", BEST, quick=True),
     Case("the loss, high rate", BEST | {"learning_rate": 1.5}, overfitted),
     scored("in the middle", DIPPING, quick=True),
-    scored("in the middle, one kept", DIPPING, save_total_limit=1),
+    scored("in the middle, one kept", DIPPING, save_total_limit=1, except_for=(LAST_KEPT,)),
     scored("in the middle, two kept", DIPPING, save_total_limit=2),
     scored("in the middle, three kept", DIPPING, save_total_limit=3),
     scored("the last", FALLING, save_total_limit=1),
     scored("the first", RISING, save_total_limit=2),
-    scored("the first of equals", LEVEL, save_total_limit=1),
-    scored("greater is better", DIPPING, greater_is_better=True, save_total_limit=1),
+    scored("the first of equals", LEVEL, save_total_limit=1, except_for=(LAST_KEPT,)),
+    scored(
+        "greater is better",
+        DIPPING,
+        greater_is_better=True,
+        save_total_limit=1,
+        except_for=(LAST_KEPT,),
+    ),
     scored("greater unless told otherwise", DIPPING, greater_is_better=None),
     scored("with its prefix", DIPPING, metric_for_best_model="eval_score"),
     scored("noted, not loaded", DIPPING, load_best_model_at_end=False),
     scored(
-        "noted, not loaded, one kept", DIPPING, load_best_model_at_end=False, save_total_limit=1
+        "noted, not loaded, one kept",
+        DIPPING,
+        load_best_model_at_end=False,
+        save_total_limit=1,
+        except_for=(LAST_KEPT,),
     ),
     scored("noted, nothing saved", DIPPING, load_best_model_at_end=False, save_strategy="no"),
     scored("saved less often than measured", DIPPING, save_steps=4),
@@ -106,6 +77,7 @@ CASES = [
         save_strategy="epoch",
         num_train_epochs=4,
         save_total_limit=1,
+        except_for=(LAST_KEPT,),
     ),
     scored("on start is not the best", (0.5, *DIPPING), eval_on_start=True),
     scored(
@@ -139,7 +111,9 @@ STOPPING = [
     scored("patience 2, level", LEVEL, stopping(2)),
     scored("patience 2, threshold 0", SLOW, stopping(2, 0.0)),
     scored("patience 2, worse", RISING, stopping(2, 0.5)),
-    scored("patience 1, one kept", DIPPING, stopping(1), save_total_limit=1),
+    scored(
+        "patience 1, one kept", DIPPING, stopping(1), save_total_limit=1, except_for=(LAST_KEPT,)
+    ),
     scored("patience 1, not loaded", DIPPING, stopping(1), load_best_model_at_end=False),
     scored("patience 1, greater", DIPPING, stopping(1), greater_is_better=True),
     scored("patience 1, the best are saved", DIPPING, stopping(1), save_strategy="best"),

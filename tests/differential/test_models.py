@@ -23,8 +23,10 @@ from tests.differential.models import (
     RefusesLossKeywords,
     Regression,
     TwoOutputs,
+    adapted,
     classifier,
     gpt2,
+    tokenizer,
 )
 
 EVALUATED: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2}
@@ -128,6 +130,32 @@ TRANSFORMERS = [
         trainer=lambda library: {"data_collator": _pad, "compute_metrics": _accuracy},
     ),
 ]
+WITH_TOKENIZER = [
+    Case(
+        "BERT, padded by its tokenizer",
+        EVALUATED | GROUPS | {"save_strategy": "epoch"},
+        classifier,
+        lambda: _sentences(22, padded=False),
+        lambda: _sentences(10, seed=1, padded=False),
+        trainer=lambda library: {"processing_class": tokenizer(), "compute_metrics": _mean},
+    ),
+    Case(
+        "GPT-2, tokens but padding counted by the tokenizer",
+        {"include_num_input_tokens_seen": "non_padding"},
+        gpt2,
+        lambda: [{k: v for k, v in row.items() if k != "attention_mask"} for row in texts(12)()],
+        trainer=lambda library: {"processing_class": tokenizer()},
+    ),
+]
+ADAPTERS = [
+    Case("adapter", EVALUATED | GROUPS | {"save_strategy": "epoch"}, adapted, **TEXT),
+    Case(
+        "adapter, best",
+        EVALUATED | {"save_strategy": "steps", "save_steps": 2, "load_best_model_at_end": True},
+        adapted,
+        **TEXT,
+    ),
+]
 CLASSIFIERS = [
     Case(
         f"BERT{', smoothed' if smoothing else ''}",
@@ -169,8 +197,8 @@ def _pad(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     }
 
 
-def _sentences(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    rows = texts(count, seed=seed)()
+def _sentences(count: int, seed: int = 0, padded: bool = True) -> list[dict[str, Any]]:
+    rows = texts(count, seed=seed, padded=padded)()
     return [row | {"labels": sum(row["input_ids"]) % 3} for row in rows]
 
 
@@ -186,6 +214,16 @@ def test_own_losses(check: Callable[[Case], Outcome], case: Case) -> None:
 
 @each(TRANSFORMERS)
 def test_transformers_models(check: Callable[[Case], Outcome], case: Case) -> None:
+    check(case)
+
+
+@each(WITH_TOKENIZER)
+def test_tokenizers(check: Callable[[Case], Outcome], case: Case) -> None:
+    check(case)
+
+
+@each(ADAPTERS)
+def test_adapters(check: Callable[[Case], Outcome], case: Case) -> None:
     check(case)
 
 

@@ -20,7 +20,7 @@ from tests.differential.libraries import REFERENCE, STEPBUS, Library
 from tests.differential.models import DictRegression, LossKeywords, Regression
 from tests.differential.voting import Callbacks, voter
 
-EXAMPLES = 60
+EXAMPLES = 40
 STEPS = st.one_of(st.integers(1, 7), st.sampled_from([0.2, 0.35, 0.5]))
 MODELS = {"plain": Regression, "dict": DictRegression, "keywords": LossKeywords}
 SETS = {

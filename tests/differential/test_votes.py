@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.differential.case import Case, Outcome
-from tests.differential.differences import NEUTRAL_EVALUATIONS
+from tests.differential.differences import NEUTRAL_LISTENERS
 from tests.differential.grouping import each
 from tests.differential.models import Regression
 from tests.differential.voting import both, returning, voter
@@ -51,7 +51,7 @@ def neutral(case: Case) -> Case:
         case,
         arguments={**case.arguments, "train_sampling_strategy": "sequential"},
         model=lambda: Regression(dropout=0.0),
-        except_for=(NEUTRAL_EVALUATIONS,),
+        except_for=(NEUTRAL_LISTENERS,),
     )
 
 

@@ -125,6 +125,30 @@ def test_a_live_line_shows_the_figures_with_logs_and_prints_above_it(tmp_path: P
     ):
         assert text in lines, out
     assert any("\u2501" * 30 + " 40/40" in line for line in lines), out
+    assert not any(" 40/40" in line and "left" in line for line in lines), out
+
+
+def test_a_bar_of_the_program_that_redraws_itself_becomes_one_line(tmp_path: Path) -> None:
+    command = program(tmp_path, "finishes")
+    bar = "[(sys.stderr.write(text), sys.stderr.flush()) for text in ('\\r0 %', '\\r100 %', '\\n')]"
+    path = Path(command[1])
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('logging.getLogger("stepbus").warning("warned by stepbus")', bar))
+    lines = visible(run_on_terminal(command))
+    assert lines.count("100 %") == 1, lines
+    assert "0 %" not in lines, lines
+
+
+def test_an_evaluation_alone_leaves_no_live_line_behind(tmp_path: Path) -> None:
+    command = program(tmp_path, "closes")
+    path = Path(command[1])
+    text = path.read_text(encoding="utf-8").replace(
+        'link.emit("train_begin", {"max_steps": 40})', ""
+    )
+    path.write_text(text.replace("range(1, 21)", "range(10, 11)"))
+    out = run_on_terminal(command)
+    assert "step 10  eval_loss 1.75" in visible(out), out
+    assert out.rindex("\x1b[2K") > out.rindex("evaluating"), out
 
 
 def test_a_terminal_without_unicode_gets_plain_characters(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""The callbacks of trackers, under the name of the module that scripts take them from.
+
+`from stepbus.integrations import TensorBoardCallback` gives the same class as
+`from stepbus import TensorBoardCallback`; like there, nothing is loaded before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .late_names import no_such_name
+
+if TYPE_CHECKING:
+    from .subscribers import TensorBoardCallback as TensorBoardCallback
+
+_TRACKERS = ("TensorBoardCallback",)
+_TO_COME = frozenset(
+    """
+    AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback
+    DagsHubCallback FlyteCallback KubeflowCallback MLflowCallback NeptuneCallback SwanLabCallback
+    TrackioCallback WandbCallback
+    """.split()
+)
+
+__all__ = list(_TRACKERS)  # noqa: PLE0605 - they are strings
+
+
+def not_yet(module: str, name: str) -> str | None:
+    """What to say of a tracker's callback that there is none of yet; None of any other name.
+
+    Args:
+        module: who was asked for it.
+        name: the name.
+    """
+    if name not in _TO_COME:
+        return None
+    return (
+        f"{module} has no {name} yet: take it from transformers.integrations and give it among "
+        "the Trainer's callbacks, which call it on the training thread."
+    )
+
+
+if not TYPE_CHECKING:  # A checker must see the names above, and no others.
+
+    def __getattr__(name: str) -> Any:
+        if name not in _TRACKERS:
+            raise no_such_name(
+                __name__,
+                not_yet(__name__, name)
+                or f"{__name__} has no {name}: it has {', '.join(_TRACKERS)}, and all else stays "
+                "in transformers.integrations.",
+            )
+        value = getattr(importlib.import_module(".subscribers", __package__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__
