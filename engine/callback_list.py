@@ -76,7 +76,8 @@ class CallbackList:
                     self._optional.append(tracker)
         for callback in callbacks:
             self.add(callback)
-        log.info(describe(choices))
+        self.reporting = describe(choices) if choices else ""
+        """What reports, and why the other trackers do not; empty where none was considered."""
 
     def add_display(self) -> None:
         """Adds a progress line or a printer, unless there is one."""

@@ -126,6 +126,7 @@ class Ending:
                 "num_train_epochs": known_epochs,
                 "steps_per_epoch": length.steps_per_epoch,
                 "resumed_from": str(resumed.folder) if resumed is not None else None,
+                "reporting": self._callbacks.reporting,
             },
         )
 

@@ -78,6 +78,8 @@ class TrainBegin(TrainingEvent):
     """Optimizer steps in an epoch; 0 where the length is unknown."""
     resumed_from: str | None = None
     """The checkpoint that this attempt continues."""
+    reporting: str = ""
+    """Which trackers are attached, and why the others are not; empty where none was considered."""
 
 
 class TrainEnd(TrainingEvent):

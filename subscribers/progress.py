@@ -95,6 +95,8 @@ class ProgressCallback(BuiltInCallback):
         """Starts the display of a run."""
         if event.rank == 0:
             self._begin(event, event.max_steps)
+            if event.reporting:
+                self._try(lambda display: display.note(event.reporting))
 
     @both_shapes
     @on(interval_s=REFRESH_S)

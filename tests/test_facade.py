@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import stepbus
+import stepbus.integrations
 
 PUBLIC = """
 AnyEvent ArgumentError BatchSizeRetry BusClosedError CSVHistory CheckpointError DataError
@@ -56,6 +59,42 @@ def test_a_name_of_transformers_is_answered_with_where_it_stays() -> None:
 def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(AttributeError, match="did you mean TrainingArguments"):
         stepbus.TrainingArgument  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("from stepbus import AutoTokenizer", "stepbus has no AutoTokenizer: models, tokenizers"),
+        ("from stepbus import Trainer, AutoModel", "stepbus has no AutoModel: models, tokenizers"),
+        ("from stepbus import Seq2SeqTrainer", "a bridge that puts the bus behind it is to come"),
+        ("from stepbus import WandbCallback", "stepbus has no WandbCallback yet"),
+        ("from stepbus.integrations import Callback", "it has TensorBoardCallback, and all else"),
+    ],
+)
+def test_the_answer_is_that_of_the_import_too(line: str, said: str) -> None:
+    with pytest.raises(ImportError, match=said):
+        exec(line)
+
+
+def test_asking_whether_there_is_a_name_is_no_error() -> None:
+    assert not hasattr(stepbus, "AutoTokenizer")
+    assert getattr(stepbus.integrations, "AutoTokenizer", None) is None
+
+
+def test_submodules_that_were_not_loaded_yet_are_imported_from_the_package() -> None:
+    program = (
+        "from stepbus import cli, integrations, schemas, testing; print(integrations.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert done.stdout == "stepbus.integrations\n"
+
+
+def test_callbacks_of_trackers_are_found_in_integrations_too() -> None:
+    assert stepbus.integrations.__all__ == ["TensorBoardCallback"]
+    assert stepbus.integrations.TensorBoardCallback is stepbus.TensorBoardCallback
+    assert dir(stepbus.integrations) == stepbus.integrations.__all__
 
 
 def test_dir_lists_the_public_names() -> None:

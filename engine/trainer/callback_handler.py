@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from ...schemas import TrainerControl
 from ..callback_list import Callback, CallbackList
+
+if TYPE_CHECKING:
+    from .sessions import Sessions
 
 
 class CallbackHandler:
-    """The reference's name for the list of a Trainer's callbacks."""
+    """The reference's name for the list of a Trainer's callbacks.
 
-    def __init__(self, callbacks: CallbackList) -> None:
+    `on_evaluate` and `on_predict` are for an `evaluate` or a `predict` of one's own that does not
+    call the overridden one; all else is announced by the run itself.
+    """
+
+    def __init__(self, callbacks: CallbackList, sessions: Sessions) -> None:
         self._list = callbacks
+        self._sessions = sessions
 
     @property
     def callbacks(self) -> list[Callback]:
@@ -22,6 +32,23 @@ class CallbackHandler:
     def callback_list(self) -> str:
         """Their class names, a line each."""
         return "\n".join(type(callback).__name__ for callback in self._list.callbacks)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any]
+    ) -> TrainerControl:
+        """Announces an evaluation to callbacks and subscribers; the control that they share."""
+        return self._announce("evaluate", metrics)
+
+    def on_predict(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any]
+    ) -> TrainerControl:
+        """Announces a prediction to callbacks and subscribers; the control that they share."""
+        return self._announce("predict", metrics)
+
+    def _announce(self, kind: str, metrics: Mapping[str, Any]) -> TrainerControl:
+        with self._sessions._session(kind) as run:
+            run.announce(kind, {"metrics": metrics})
+        return self._sessions.control
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("on_"):

@@ -169,7 +169,7 @@ class TrainerEvaluation(PredictionStep):
             _evaluation_mode(model, self.optimizer)
             steps = iter(run.evaluation_steps(dataloader))
             # An error keeps this frame alive; the workers of the loader are to end all the same.
-            stack.callback(_nothing)
+            stack.callback(getattr(steps, "close", _nothing))
             inputs = next(steps, _NO_MORE)
             while inputs is not _NO_MORE:
                 batch = self._predict_batch(model, inputs, loss_only, ignore_keys)

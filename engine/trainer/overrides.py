@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from ...schemas.errors import ArgumentError
 from ...schemas.trainer_names import (
+    ATTRIBUTES,
     FORMER_METHODS,
     OVERRIDABLE,
     REFERENCE_METHODS,
@@ -33,14 +34,44 @@ def refuse_overrides(trainer_class: type, own_classes: tuple[type, ...]) -> None
         if parent in own_classes:
             continue
         for name, value in vars(parent).items():
-            method = callable(value) or isinstance(value, property | staticmethod | classmethod)
-            if method and name in known and name not in OVERRIDABLE:
+            if _is_method(value) and name in known and name not in OVERRIDABLE:
                 refused.append(f"{parent.__name__}.{name}: {instead_of_method(name)}")
     if refused:
         raise ArgumentError(
             f"{trainer_class.__name__} overrides what stepbus's Trainer never calls: "
             f"{'; '.join(refused)}."
         )
+
+
+def refuse_taken_names(trainer: object, own_classes: tuple[type, ...]) -> None:
+    """Refuses a subclass with methods under names that the Trainer uses for itself.
+
+    Args:
+        trainer: with all of its attributes.
+        own_classes: those of stepbus itself.
+
+    Raises:
+        ArgumentError: it has some, each by name.
+    """
+    own = set(vars(trainer))
+    for parent in own_classes:
+        own.update(vars(parent), inspect.get_annotations(parent))
+    own -= REFERENCE_METHODS | FORMER_METHODS.keys() | ATTRIBUTES
+    taken = [
+        f"{parent.__name__}.{name}"
+        for parent in type(trainer).__mro__
+        if parent not in own_classes
+        for name, value in vars(parent).items()
+        if name in own and not name.startswith("__") and _is_method(value)
+    ]
+    if taken:
+        raise ArgumentError(
+            f"stepbus's Trainer uses these names for itself: rename {', '.join(taken)}."
+        )
+
+
+def _is_method(value: object) -> bool:
+    return callable(value) or isinstance(value, property | staticmethod | classmethod)
 
 
 def is_overridden(trainer: object, own_class: type, name: str) -> bool:
@@ -60,7 +91,9 @@ def without_items(method: Callable[..., Any], name: str) -> Callable[..., Any]:
         name: `compute_loss` or `training_step`.
     """
     function = getattr(method, "__func__", method)
-    most = _arguments_without_items(function, name, is_bound=function is not method)
+    if function not in _known:
+        _known[function] = _arguments_without_items(method, name)
+    most = _known[function]
     if most is None:
         return method
 
@@ -71,17 +104,16 @@ def without_items(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     return called_without
 
 
-@functools.lru_cache(maxsize=64)
-def _arguments_without_items(
-    function: Callable[..., Any], name: str, *, is_bound: bool
-) -> int | None:
-    """How many arguments a function takes that does not take the items; None for one that does."""
-    parameters = list(inspect.signature(function).parameters.values())[is_bound:]
-    takes_any = any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
-    named = any(p.name == "num_items_in_batch" for p in parameters)
-    return None if takes_any or named or len(parameters) >= _ALL[name] else len(parameters)
+def _arguments_without_items(method: Callable[..., Any], name: str) -> int | None:
+    """How many arguments a method takes that does not take the items; None for one that does."""
+    parameters = inspect.signature(method).parameters
+    takes_any = any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters.values())
+    takes_items = "num_items_in_batch" in parameters or len(parameters) >= _ALL[name]
+    return None if takes_any or takes_items else len(parameters)
 
 
+_known: MutableMapping[Callable[..., Any], int | None] = weakref.WeakKeyDictionary()
+"""What the methods take that have been called; a trainer that is let go of is not kept by it."""
 _ALL = {"compute_loss": 4, "training_step": 3}
 
 

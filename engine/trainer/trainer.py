@@ -31,7 +31,7 @@ from .metric_files import TrainerMetricFiles
 from .model_saving import ModelSaving
 from .model_setup import choose_model, make_label_smoother, place
 from .optimizers import TrainerOptimization
-from .overrides import is_overridden, missing, refuse_overrides
+from .overrides import is_overridden, missing, refuse_overrides, refuse_taken_names
 from .precision import apply_tf32, check_precision
 from .sessions import Sessions
 from .training import Training
@@ -140,7 +140,8 @@ class Trainer(
         self.bus = bus if bus is not None else EventBus(drain_timeout=self.args.drain_timeout_s)
         self.callback_list = CallbackList(self.args, callbacks or ())
         self.callback_list.add_display()
-        self.callback_handler = CallbackHandler(self.callback_list)
+        self.callback_handler = CallbackHandler(self.callback_list, self)
+        refuse_taken_names(self, Trainer.__mro__)
         check_writable(self.args.output_dir)
         self._announce_set_up()
         config = getattr(self.model, "config", None)

@@ -103,11 +103,12 @@ class Training(TrainingLoop, Sessions):
 
     def _tell_how_to_go_on(self, interrupt: KeyboardInterrupt) -> None:
         """Adds to an interrupt where the training was saved, if it was."""
-        saved = self.summary.checkpoints if self.summary is not None else ()
-        if saved and Path(saved[-1]).name == f"checkpoint-{self.state.global_step}":
-            interrupt.add_note(
-                f"Stopped and saved: train(resume_from_checkpoint=True) goes on from {saved[-1]}."
-            )
+        name = f"checkpoint-{self.state.global_step}"
+        for saved in self.summary.checkpoints if self.summary is not None else ():
+            if Path(saved).name == name:
+                interrupt.add_note(
+                    f"Stopped and saved: train(resume_from_checkpoint={saved!r}) goes on."
+                )
 
     def check_together(self) -> None:
         """Refuses arguments that do not go with what the Trainer was given."""

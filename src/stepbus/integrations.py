@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .late_names import no_such_name
 
 if TYPE_CHECKING:
-    from .subscribers import TensorBoardCallback as TensorBoardCallback
+    from .subscribers import TensorBoardCallback
 
-_TRACKERS = ("TensorBoardCallback",)
 _TO_COME = frozenset(
     """
     AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback
@@ -23,7 +22,7 @@ _TO_COME = frozenset(
     """.split()
 )
 
-__all__ = list(_TRACKERS)  # noqa: PLE0605 - they are strings
+__all__ = ["TensorBoardCallback"]
 
 
 def not_yet(module: str, name: str) -> str | None:
@@ -44,11 +43,11 @@ def not_yet(module: str, name: str) -> str | None:
 if not TYPE_CHECKING:  # A checker must see the names above, and no others.
 
     def __getattr__(name: str) -> Any:
-        if name not in _TRACKERS:
+        if name not in __all__:
             raise no_such_name(
                 __name__,
                 not_yet(__name__, name)
-                or f"{__name__} has no {name}: it has {', '.join(_TRACKERS)}, and all else stays "
+                or f"{__name__} has no {name}: it has {', '.join(__all__)}, and all else stays "
                 "in transformers.integrations.",
             )
         value = getattr(importlib.import_module(".subscribers", __package__), name)

@@ -34,7 +34,19 @@ CASES = [
         {"log_level_replica": "error", "log_on_each_node": False},
     ),
     Case("names", NAMES),
-    Case("tokens counted", {"include_num_input_tokens_seen": "all"}, gpt2, **TEXT),
+    *(
+        Case(f"logging_nan_inf_filter {on}", {"logging_nan_inf_filter": on, "logging_steps": 3})
+        for on in (True, False)
+    ),
+    *(
+        Case(
+            f"include_num_input_tokens_seen {which}",
+            {"include_num_input_tokens_seen": which, "save_strategy": "epoch"},
+            gpt2,
+            **TEXT,
+        )
+        for which in ("all", "non_padding", True)
+    ),
 ]
 
 
@@ -47,7 +59,7 @@ def levels_as_before() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_cases(check: Check, case: Case) -> None:
     check(case)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.compat.apart import RESUMED
 from tests.compat.pairs import LIBRARIES, make, of_both
 from tests.differential.case import Case, Outcome, Session
 from tests.differential.libraries import Library
@@ -54,7 +56,46 @@ def resumed_by_argument(session: Session) -> None:
     session.results["rows"] = len(session.trainer.state.log_history)
 
 
+def counting(library: Library) -> list[Any]:
+    """A callback whose state is in checkpoints."""
+    export: Any = importlib.import_module("transformers.trainer_callback").ExportableState
+
+    class Counter(library.TrainerCallback, export):  # type: ignore[misc,name-defined]
+        count = 0
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+            self.count += 1
+
+        def state(self) -> dict[str, Any]:
+            return {"args": {}, "attributes": {"count": self.count}}
+
+    return [Counter()]
+
+
+def resumed_with_states(session: Session) -> None:
+    session.make(max_steps=4).train()
+    session.calls.clear()
+    trainer = session.make()
+    trainer.train(resume_from_checkpoint=True)
+    names = [type(callback).__name__ for callback in trainer.callback_handler.callbacks]
+    session.results["once"] = names.count("Counter")
+    (counter,) = (c for c in trainer.callback_handler.callbacks if type(c).__name__ == "Counter")
+    session.results["count"] = counter.count
+
+
 CASES = [
+    Case(
+        "restore_callback_states_from_checkpoint",
+        {
+            "restore_callback_states_from_checkpoint": True,
+            "save_strategy": "steps",
+            "save_steps": 4,
+            "num_train_epochs": 2,
+        },
+        callbacks=counting,
+        script=resumed_with_states,
+        except_for=(RESUMED,),
+    ),
     Case(
         "do_train and do_predict",
         {"do_train": True, "do_predict": True, **EVALUATED},
@@ -102,7 +143,15 @@ def as_before() -> Any:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, before[1]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+SLOW = ("restore_callback", "resume_from_checkpoint, which", "auto_find_batch_size, from")
+
+
+def parameter(case: Case) -> Any:
+    slow = case.name.startswith(SLOW)
+    return pytest.param(case, id=case.name, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("case", [parameter(case) for case in CASES])
 def test_cases(check: Check, case: Case) -> None:
     check(case)
 

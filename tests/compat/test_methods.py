@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 import torch
 
+from tests.compat.apart import PREPARATION_TIME
 from tests.compat.pairs import LIBRARIES, make, of_both
 from tests.differential.case import Case, Outcome, Session
 from tests.differential.data import rows, texts
-from tests.differential.differences import PREPARATION_TIME
 from tests.differential.libraries import REFERENCE, STEPBUS, Library
 from tests.differential.models import Frozen, Regression, classifier, gpt2
 
 Check = Callable[[Case], Outcome]
 
 TEXT: dict[str, Any] = {"train": texts(12), "eval": texts(5, seed=1)}
-
 
 
 def calls(session: Session) -> None:
@@ -96,7 +95,8 @@ def test_metrics_are_printed_and_written_as_there(
         trainer.save_metrics("eval", {"eval_loss": 0.5}, combined=False)
         folder = Path(trainer.args.output_dir)
         files = {path.name: path.read_text() for path in folder.glob("*_results.json")}
-        return printed, files, trainer.metrics_format(METRICS)
+        # Of the class: the reference's takes no self.
+        return printed, files, type(trainer).metrics_format(METRICS)
 
     theirs, ours = of_both(written)
     assert ours == theirs
@@ -191,7 +191,7 @@ def test_uploads_are_refused_until_they_are_built(tmp_path: Path, method: str) -
 
 
 def test_searches_are_refused(tmp_path: Path) -> None:
-    trainer = make(STEPBUS, tmp_path, given={"model_init": Regression})
+    trainer = make(STEPBUS, tmp_path, given={"model_init": lambda: Regression()})
     with pytest.raises(ValueError, match=r"train\(trial=...\) is not supported"):
         trainer.train(trial={"learning_rate": 1.0})
     with pytest.raises(AttributeError, match="make one Trainer for each trial"):

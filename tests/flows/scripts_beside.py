@@ -67,7 +67,9 @@ class Place:
                 timeout=DEADLINE_S,
             )
         except subprocess.TimeoutExpired as late:
-            pytest.fail(f"{command} ran into its deadline:\n{late.stdout}\n{late.stderr}")
+            parts = [part for part in (late.stdout, late.stderr) if isinstance(part, bytes)]
+            shown = b"\n".join(parts).decode(errors="replace")
+            pytest.fail(f"{command} ran into its deadline:\n{shown}")
         if done.returncode != code:
             pytest.fail(f"{command} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done.stdout
@@ -99,7 +101,7 @@ def assert_same(reference: Place, stepbus: Place, files: Sequence[str]) -> None:
     assert reference.checkpoints == stepbus.checkpoints != []
     states = [f"{name}/trainer_state.json" for name in (".", *reference.checkpoints)]
     weights = [f"{name}/model.safetensors" for name in (".", *reference.checkpoints)]
-    found = []
+    found: list[str] = []
     for name in ("all_results.json", *states):
         found += differ(f"{name} ", reference.json(name), stepbus.json(name))
     for name in (*weights, *files):

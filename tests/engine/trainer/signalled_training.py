@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from stepbus import Subscriber, Trainer, TrainingArguments
+from stepbus import Subscriber, Trainer, TrainerCallback, TrainingArguments
 from tests.engine.trainer.conftest import BATCH, Regression, samples
 
 WAITS_AT = 3
@@ -44,7 +44,6 @@ class Data:
         self.num_given += 1
         worker = torch.utils.data.get_worker_info()
         if self.pipe is not None and self.num_given > 2 * BATCH and worker and worker.id == 0:
-            print("WAITING", flush=True)
             os.read(self.pipe, 1)
             self.pipe = None
         return self.samples[index]
@@ -62,6 +61,14 @@ class Waits(Trainer):
                 pass  # the workers of the epoch before
             self.pipe = None
         return super().compute_loss(model, inputs, *given, **keywords)
+
+
+class Tells(TrainerCallback):
+    """Tells that the training is about to wait for data."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+        if state.global_step == 1:
+            print("WAITING", flush=True)
 
 
 def build(output_dir: str, *callbacks: Any) -> Waits:
@@ -89,6 +96,7 @@ def main() -> None:
     pipe, writes = os.pipe()
     if what == "loading":
         trainer.train_dataset.pipe = pipe
+        trainer.add_callback(Tells)
         signal.signal(signal.SIGTERM, lambda number, frame: os.write(writes, b"."))
     else:
         trainer.pipe = pipe

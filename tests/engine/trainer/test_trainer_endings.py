@@ -1,15 +1,10 @@
-"""Trainings that are voted down, fail, or meet a full disk: who hears of it, what is left behind."""
+"""Trainings that are voted down from outside, drain, meet a full disk: all ends in good order."""
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
-import os
 import resource
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,68 +15,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stepbus import (
-    CheckpointError,
-    StepbusError,
-    Subscriber,
-    Trainer,
-    TrainerCallback,
-)
+from stepbus import CheckpointError, StepbusError, Subscriber, Trainer
 from stepbus.engine import ending
 from stepbus.engine.checkpoint import list_checkpoints, read_checkpoint
-from tests.engine.trainer.conftest import Regression, Watcher, samples
+from tests.engine.trainer.conftest import Watcher, samples
+from tests.engine.trainer.left_behind import (
+    AtStep,
+    Data,
+    FailsAt,
+    nothing_left_behind,
+    what_lives,
+)
 
 Make = Callable[..., Trainer]
 ENDLESS = 1_000_000
-OF_OTHERS = ("pymp-", "torchinductor")
-"""Folders that Python and torch make once for the whole process."""
-
-
-def open_files() -> set[str]:
-    links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
-    found = {str(link.readlink()) for link in links if link.is_symlink()}
-    return {name for name in found if not name.startswith(("pipe:", "/dev/shm/"))}
-
-
-def what_lives() -> dict[str, Any]:
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return {
-        "threads": sorted(thread.name for thread in threading.enumerate()),
-        "children": children,
-        "files": open_files(),
-        "temporary": sorted(
-            name for name in os.listdir(tempfile.gettempdir()) if not name.startswith(OF_OTHERS)
-        ),
-        "frozen": gc.get_freeze_count(),
-    }
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    gc.collect()
-    before = what_lives()
-    yield
-    assert what_lives() == before
-    assert not list(tmp_path.rglob(".checkpoint-*"))
-
-
-class AtStep(TrainerCallback):
-    """Calls something once, when a step has ended."""
-
-    def __init__(self, step: int, call: Callable[[], object]) -> None:
-        self._step = step
-        self._call = call
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
-        if state.global_step == self._step:
-            self._call()
-
-
-# Votes from outside
+def _nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with nothing_left_behind(tmp_path, monkeypatch):
+        yield
 
 
 @pytest.mark.slow
@@ -155,162 +108,15 @@ def test_another_thread_stops_the_training_by_its_bus(make_trainer: Make) -> Non
     assert len(watcher.of("save")) == 1
 
 
-# Failures
-
-
-class FailsAt(Regression):
-    """Raises in the third batch that it trains on."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        super().__init__()
-        self.error = error
-        self.calls = 0
-
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        self.calls += self.training
-        if self.error is not None and self.calls == 3:
-            raise self.error
-        return super().forward(x, labels)
-
-
-class Data:
-    """Samples of which one breaks while it is loaded."""
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.samples = samples(48)
-        self.error = error
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if self.error is not None and index == 17:
-            raise self.error
-        return self.samples[index]
-
-
-def check_failed(trainer: Trainer, watcher: Watcher, error: BaseException, text: str) -> None:
-    (failed,) = watcher.of("run_failed")
-    assert failed.error == type(error).__name__
-    assert text in failed.traceback
-    assert watcher.events[-1] is failed
-    assert not watcher.of("train_end")
-    assert (trainer.is_in_train, trainer.bus.running) == (False, False)
-    assert trainer.summary is not None
-    assert trainer.summary.status == "failed"
-    # While the error, with all its frames, is still held.
-    assert multiprocessing.active_children() == []
-
-
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "error", [LookupError("no such thing"), KeyboardInterrupt(), SystemExit(5), GeneratorExit()]
-)
-def test_an_error_in_the_step_is_told_and_raised(
-    make_trainer: Make, error: BaseException, workers: int
-) -> None:
-    watcher, model = Watcher(), FailsAt(error)
-    trainer = make_trainer(
-        model=model, given={"callbacks": [watcher]}, dataloader_num_workers=workers
-    )
-    with pytest.raises(type(error)) as caught:
-        trainer.train()
-    assert caught.value is error
-    check_failed(trainer, watcher, error, "in forward")
-    assert watcher.of("run_failed")[0].step == 2
-    model.error = None
-    assert trainer.train().global_step == 12
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("persistent", [False, True])
-def test_an_error_in_a_worker_of_the_data(make_trainer: Make, persistent: bool) -> None:
-    watcher, data = Watcher(), Data(LookupError("no such sample"))
-    trainer = make_trainer(
-        given={"callbacks": [watcher], "train_dataset": data},
-        dataloader_num_workers=2,
-        dataloader_persistent_workers=persistent,
-    )
-    with pytest.raises(LookupError, match="no such sample") as caught:
-        trainer.train()
-    check_failed(trainer, watcher, caught.value, "no such sample")
-    data.error = None
-    assert trainer.train().global_step == 24
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_killed(make_trainer: Make) -> None:
-    class Kills(Trainer):
-        armed = True
-
-        def training_step(self, *given: Any, **keywords: Any) -> Any:
-            if self.state.global_step == 2 and self.armed:
-                worker = multiprocessing.active_children()[0]
-                assert worker.pid is not None
-                os.kill(worker.pid, signal.SIGKILL)
-                os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
-            return super().training_step(*given, **keywords)
-
-    watcher = Watcher()
-    trainer = make_trainer(
-        trainer_class=Kills,
-        given={"callbacks": [watcher], "train_dataset": Data()},
-        dataloader_num_workers=2,
-    )
-    with pytest.raises(RuntimeError, match="killed by signal") as caught:
-        trainer.train()
-    check_failed(trainer, watcher, caught.value, "killed by signal")
-    trainer.armed = False  # type: ignore[attr-defined]
-    assert trainer.train().global_step == 24
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("where", ["compute_metrics", "forward", "worker"])
-@pytest.mark.parametrize("training", [True, False])
-def test_an_error_in_an_evaluation_with_workers(
-    make_trainer: Make, where: str, training: bool
-) -> None:
-    broken = [True]
-
-    class Breaks(Regression):
-        def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-            if broken and where == "forward" and not self.training:
-                raise LookupError("no such thing")
-            return super().forward(x, labels)
-
-    def metrics(prediction: Any) -> dict[str, float]:
-        if broken and where == "compute_metrics":
-            raise LookupError("no such thing")
-        return {"score": 1.0}
-
-    watcher, data = Watcher(), Data(LookupError("no such thing") if where == "worker" else None)
-    trainer = make_trainer(
-        model=Breaks(),
-        given={"callbacks": [watcher], "compute_metrics": metrics, "eval_dataset": data},
-        eval_strategy="epoch",
-        dataloader_num_workers=2,
-    )
-    with pytest.raises(LookupError, match="no such thing"):
-        trainer.train() if training else trainer.evaluate()
-    (failed,) = watcher.of("run_failed")
-    assert "no such thing" in failed.traceback
-    assert watcher.events[-1] is failed
-    assert not watcher.of("evaluate")
-    assert multiprocessing.active_children() == []
-    broken.clear()
-    data.error = None
-    assert trainer.train().global_step == 12
-    assert len(watcher.of("evaluate")) == 2
-
-
 def test_a_failed_training_waits_ten_seconds_at_most(
     make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ending.AFTER_ERROR_S == 10
     monkeypatch.setattr(ending, "AFTER_ERROR_S", 0.3)
     trainer = make_trainer(model=FailsAt(ValueError("broken")), drain_timeout_s=60)
+    started = time.monotonic()
     with stuck_subscriber(trainer), pytest.raises(ValueError, match="broken"):
-        started = time.monotonic()
         trainer.train()
     assert time.monotonic() - started < 20
 
@@ -360,12 +166,15 @@ def test_a_stuck_subscriber_is_named_and_does_not_hold_up_the_end(
 def test_a_with_block_that_an_error_leaves_waits_ten_seconds_at_most(
     make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waited: list[float] = []
+    waited: list[float | None] = []
     trainer = make_trainer(drain_timeout_s=60)
     stop = trainer.bus.stop
-    monkeypatch.setattr(
-        trainer.bus, "stop", lambda seconds=None: (waited.append(seconds), stop(seconds))
-    )
+
+    def note(seconds: float | None = None) -> None:
+        waited.append(seconds)
+        stop(seconds)
+
+    monkeypatch.setattr(trainer.bus, "stop", note)
 
     def fail() -> None:
         with trainer:
@@ -377,9 +186,6 @@ def test_a_with_block_that_an_error_leaves_waits_ten_seconds_at_most(
     with trainer:
         trainer.train()
     assert waited == [10.0, 60.0]
-
-
-# Leaving nothing behind
 
 
 @pytest.mark.parametrize("call", ["train", "evaluate", "predict", "log", "with"])
@@ -441,9 +247,6 @@ def test_a_full_disk_is_one_error_and_harms_no_earlier_checkpoint(
     assert [path.name for path in list_checkpoints(str(tmp_path / "out"))] == ["checkpoint-2"]
     trainer.pop_callback(fill)
     assert trainer.train(resume_from_checkpoint=True).global_step == 12
-
-
-# Forked workers
 
 
 @pytest.mark.slow

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
-import pty
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,22 +15,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from stepbus import Trainer, TrainerCallback, get_last_checkpoint
-from stepbus.engine.checkpoint import read_checkpoint
 from tests.engine.trainer.conftest import Regression, Watcher, samples, weights
-from tests.engine.trainer.signalled_training import build
 
 Make = Callable[..., Trainer]
 HANDLED = (signal.SIGINT, signal.SIGTERM)
-PROGRAM = Path(__file__).parent / "signalled_training.py"
-ROOT = Path(__file__).resolve().parents[3]
-DEADLINE_S = 60.0
-
-# Makes standard input the controlling terminal, so that the terminal sends the signal.
-ON_A_TERMINAL = """\
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
 
 
 def handlers() -> list[Any]:
@@ -47,6 +30,7 @@ def _handlers_are_put_back() -> Iterator[None]:
     before = handlers()
     yield
     assert handlers() == before
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("stepbus")]
 
 
 class Signalled(Trainer):
@@ -220,11 +204,13 @@ class SignalInEvaluation(Regression):
 @pytest.mark.parametrize("at", ["steps", "start", "a vote"])
 def test_a_signal_abandons_an_evaluation_saves_and_stops(make_trainer: Make, at: str) -> None:
     watcher, model = Watcher(), SignalInEvaluation()
-    metrics: list[int] = []
-    given = {
-        "eval_dataset": samples(12),
-        "compute_metrics": lambda prediction: metrics.append(1) or {"score": 1.0},
-    }
+    metrics: list[dict[str, float]] = []
+
+    def compute_metrics(prediction: Any) -> dict[str, float]:
+        metrics.append({"score": 1.0})
+        return metrics[-1]
+
+    given = {"eval_dataset": samples(12), "compute_metrics": compute_metrics}
     fields: dict[str, Any] = {
         "steps": {"eval_strategy": "steps", "eval_steps": 2},
         "start": {"eval_strategy": "steps", "eval_steps": 7, "eval_on_start": True},
@@ -396,158 +382,3 @@ def test_ctrl_c_at_the_last_step_ends_a_finished_training_by_it_all_the_same(
         trainer.train()
     assert saved(watcher) == [12]
     assert watcher.events[-1].status == "finished"  # type: ignore[attr-defined]
-
-
-def environment() -> dict[str, str]:
-    path = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    return {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "dumb", **path}
-
-
-class Session:
-    """A program on a terminal of its own, with what it writes there."""
-
-    def __init__(self, words: list[str], folder: Path) -> None:
-        self._keyboard, terminal = pty.openpty()
-        self._text = b""
-        self._came = threading.Condition()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ON_A_TERMINAL, *words],
-            cwd=folder,
-            env=environment(),
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-        )
-        os.close(terminal)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):  # the other end was closed
-            while found := os.read(self._keyboard, 65536):
-                with self._came:
-                    self._text += found
-                    self._came.notify_all()
-
-    @property
-    def text(self) -> str:
-        return self._text.decode("utf-8", "replace")
-
-    def wait_for(self, text: str) -> None:
-        with self._came:
-            self._came.wait_for(
-                lambda: text in self.text or self.process.poll() is not None, DEADLINE_S
-            )
-        assert text in self.text, self.text
-
-    def press_ctrl_c(self) -> None:
-        os.write(self._keyboard, b"\x03")
-
-    def end(self) -> int:
-        """Waits for its end; the exit code. None of its processes is left."""
-        code = self.process.wait(DEADLINE_S)
-        self._reader.join(DEADLINE_S)
-        assert processes_of(self.process.pid) == [], self.text
-        return code
-
-    def close(self) -> None:
-        for pid in processes_of(self.process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait(DEADLINE_S)
-        self._reader.join(DEADLINE_S)
-        os.close(self._keyboard)
-
-
-def processes_of(session: int) -> list[int]:
-    """The processes of a terminal's session; workers in groups of their own, too."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, _, of = stat.read_text().rpartition(")")[2].split()[:4]
-            if int(of) == session and state != "Z":
-                found.append(int(stat.parent.name))
-    return found
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Callable[..., Session]]:
-    """Starts programs, each on a terminal of its own."""
-    sessions: list[Session] = []
-
-    def start(*words: str) -> Session:
-        sessions.append(Session(list(words), tmp_path))
-        return sessions[-1]
-
-    yield start
-    for session in sessions:
-        session.close()
-
-
-@pytest.mark.slow
-def test_ctrl_c_on_a_terminal_saves_and_ends_the_script_with_130(
-    terminal: Callable[..., Session], tmp_path: Path
-) -> None:
-    # The shell gets the signal too; its trap lets it tell how the script ended.
-    script = f"trap : INT; '{sys.executable}' '{PROGRAM}' out step; echo CODE $?"
-    session = terminal("sh", "-c", script)
-    session.wait_for("WAITING")
-    session.press_ctrl_c()
-    assert session.end() == 0, session.text
-    assert "CODE 130" in session.text, session.text
-    assert "KeyboardInterrupt" in session.text
-    assert "AFTER TRAIN" not in session.text
-    assert read_checkpoint(tmp_path / "out" / "checkpoint-3").step == 3
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["checkpoint-3", "run.json"]
-
-
-@pytest.mark.slow
-def test_a_second_ctrl_c_on_a_terminal_does_not_wait_for_a_stuck_subscriber(
-    terminal: Callable[..., Session], tmp_path: Path
-) -> None:
-    session = terminal(sys.executable, str(PROGRAM), "out", "hang")
-    session.wait_for("WAITING")
-    session.press_ctrl_c()
-    session.wait_for("HANGING")
-    pressed = time.monotonic()
-    session.press_ctrl_c()
-    assert session.end() == -signal.SIGINT, session.text
-    # The run would have waited for it for 30 s.
-    assert time.monotonic() - pressed < 15, session.text
-    assert "Hangs" in session.text, session.text
-    assert read_checkpoint(tmp_path / "out" / "checkpoint-3").step == 3
-
-
-@pytest.mark.slow
-def test_what_timeout_ends_is_saved_and_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    # It sends its signal to the whole group, while the training waits for data of its workers.
-    out = tmp_path / "broken"
-    words = [sys.executable, str(PROGRAM), str(out), "loading"]
-    for seconds in (6, 20, 60):
-        done = subprocess.run(
-            ["timeout", "-s", "TERM", str(seconds), *words],
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=DEADLINE_S + seconds,
-            check=False,
-            text=True,
-        )
-        assert done.returncode == 124, done.stdout + done.stderr
-        if "WAITING" in done.stdout:
-            break  # on a busy machine the training has not begun before
-    assert "AFTER TRAIN" not in done.stdout
-    assert "Traceback" not in done.stderr, done.stderr
-    assert read_checkpoint(out / "checkpoint-2").step == 2, done.stdout + done.stderr
-    resumed = build(str(out))
-    resumed.train(resume_from_checkpoint=True)
-    unbroken = build(str(tmp_path / "unbroken"))
-    unbroken.train()
-    assert weights(resumed) == weights(unbroken)
-    rows = [[untimed(row) for row in t.state.log_history] for t in (resumed, unbroken)]
-    assert rows[0] == rows[1]
-
-
-def untimed(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if not k.endswith(("runtime", "per_second"))}

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Trains a causal language model on a text file, from the command line or from a JSON file.
 
 Usage: python causal_lm.py --model_name_or_path DIR --train_file FILE --output_dir DIR ...
@@ -59,11 +60,11 @@ class DataTrainingArguments:
 
 
 def parse() -> tuple[ModelArguments, DataTrainingArguments, TrainingArguments]:
-    parser = HfArgumentParser((ModelArguments, DataTrainingArguments, TrainingArguments))  # type: ignore[arg-type]
+    parser = HfArgumentParser((ModelArguments, DataTrainingArguments, TrainingArguments))
     if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
         # All settings in one file, rather than on the command line.
         return parser.parse_json_file(json_file=str(Path(sys.argv[1]).resolve()))
-    return parser.parse_args_into_dataclasses()  # type: ignore[return-value]
+    return parser.parse_args_into_dataclasses()
 
 
 def preprocess_logits_for_metrics(logits: Any, labels: torch.Tensor) -> torch.Tensor:

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Fine-tunes a small BERT on sentences about the weather: training, evaluation, prediction.
 
 Usage: python text_classification.py OUTPUT_DIR

@@ -23,6 +23,7 @@ from .keywords import Keyword
 
 OURS = frozenset({"bus", "train_async"})
 TRAIN = frozenset({"resume_from_checkpoint", "ignore_keys_for_eval"})
+HANDLER = frozenset({"callbacks", "on_evaluate", "on_predict"})
 SUPPORTED = CALLED | OVERRIDABLE | ATTRIBUTES | OURS
 
 
@@ -135,8 +136,11 @@ class UseChecker:
                     name = f"{shown}({keyword.arg}=)"
                     self._found.unknown(keyword.value.lineno, "argument", name, text)
         inner = parent.attr if isinstance(parent, ast.Attribute) else "callbacks"
-        if node.attr == "callback_handler" and inner != "callbacks":
-            text = "only its callbacks are here: use add_callback, pop_callback, remove_callback"
+        if node.attr == "callback_handler" and inner not in HANDLER:
+            text = (
+                "only its callbacks, on_evaluate and on_predict are here: use add_callback, "
+                "pop_callback, remove_callback"
+            )
             self._found.refused(node.lineno, "attribute", f"{shown}.{inner}", text)
 
     def _check_assigned(self, node: ast.Attribute) -> None:
