@@ -30,7 +30,7 @@ def given_values(
     given = keywords.get(name)
     if given is None:
         given = next((value for value in more if isinstance(value, Mapping)), None)
-    return {name: _plain(callback, given)} if isinstance(given, Mapping) else {}
+    return {name: plain_values(callback, given)} if isinstance(given, Mapping) else {}
 
 
 def event_of_call(
@@ -94,7 +94,7 @@ def _fields(kind: str, args: Any, state: Any, keywords: Mapping[str, Any]) -> di
     }
 
 
-def _plain(callback: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def plain_values(callback: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy with Python's own numbers; what is none, nor text, is left out and named once."""
     plain = {}
     for name, value in values.items():

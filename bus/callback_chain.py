@@ -73,8 +73,11 @@ class CallbackChain:
         self._index()
 
     def remove(self, callback: TrainerCallback) -> None:
-        """Takes a callback out of the chain."""
-        self.callbacks = [entry for entry in self.callbacks if entry.callback is not callback]
+        """Takes a callback out of the chain; of one that is there twice, the first."""
+        for place, entry in enumerate(self.callbacks):
+            if entry.callback is callback:
+                self.callbacks = self.callbacks[:place] + self.callbacks[place + 1 :]
+                break
         self._index()
 
     def _index(self) -> None:

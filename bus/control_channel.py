@@ -205,8 +205,12 @@ class ControlChannel:
         self._runs: dict[str, RunControl] = {}
         self._early: dict[tuple[Action, str, bool], tuple[Vote, Settle | None]] = {}
 
-    def open(self, run_id: str) -> RunControl:
-        """Starts the voting of a run; it gets the votes that were cast before.
+    def open(self, run_id: str, *, takes_waiting: bool = True) -> RunControl:
+        """Starts the voting of a run; it gets the votes that wait for one.
+
+        Args:
+            run_id: the run.
+            takes_waiting: False for one that does not train, so that they wait on.
 
         Raises:
             ArgumentError: a run of that name is open.
@@ -216,9 +220,10 @@ class ControlChannel:
             if run_id in self._runs:
                 raise ArgumentError(f"A run {run_id!r} is open on this bus: give another run_id.")
             # Before others can post to it, so that of one voter the newest vote stays.
-            for vote, settle in self._early.values():
-                control.post(vote, settle=settle)
-            self._early = {}
+            if takes_waiting:
+                for vote, settle in self._early.values():
+                    control.post(vote, settle=settle)
+                self._early = {}
             self._runs[run_id] = control
         return control
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import ValidationError
+
 from ..schemas import Event, TrainerState
 from ..schemas.state import StateRest
+from .call_values import NAME_OF_VALUES, plain_values
 from .deferred import Deferred, fill
 from .fork import refuse
 
@@ -132,7 +135,15 @@ def build(
     }
     if lost:
         fields["unresolved"] = lost
-    event: Event = emitter.validate(fields)
+    try:
+        event: Event = emitter.validate(fields)
+    except ValidationError:
+        # Metrics may hold lists, tables or arrays: the rest of them goes out.
+        name = NAME_OF_VALUES.get(emitter.kind)
+        if name is None:
+            raise
+        fields[name] = plain_values(emitter.kind, fields[name])
+        event = emitter.validate(fields)
     _attach_state(event, (rest, num_rows))
     if note is not None and emitter.kind == "save":
         object.__setattr__(event, "lease", note)

@@ -168,8 +168,11 @@ class EventBus(BusLifetime, Subscribing):
         attempt: int = 1,
         rank: int = 0,
         folder: Path | None = None,
+        trains: bool = True,
     ) -> RunLink:
         """Connects a run to the bus, which must be running. For the engine.
+
+        Votes that wait for a run go to the next one that `trains`.
 
         Raises:
             BusClosedError: the bus is closed or not started.
@@ -182,7 +185,7 @@ class EventBus(BusLifetime, Subscribing):
             pump = self._pump
             if pump is None:
                 raise BusClosedError("The bus is not running: start() it before a run is opened.")
-            control = self.channel.open(run_id)
+            control = self.channel.open(run_id, takes_waiting=trains)
             link = RunLink(
                 self, control, run_id=run_id, attempt=attempt, rank=rank, state=state, folder=folder
             )

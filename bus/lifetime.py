@@ -56,6 +56,8 @@ class BusLifetime:
         self._roster = Roster()
         self.feedback = Feedback(self._roster, channel, self.append)
         self._pump: Pump | None = None
+        self._holders: int | None = None
+        """Runs that the bus was started for; None where somebody else started it."""
         self._workforce = Workforce(self.feedback, backend)
         self._closed = False
         self._inert = False
@@ -108,6 +110,34 @@ class BusLifetime:
             raise
         return self
 
+    def hold(self) -> None:
+        """Starts the bus for a run, unless it runs; `let_go` is to be called when the run ends.
+
+        Raises:
+            BusClosedError, DeliveryError: as `start`.
+        """
+        with self._roster.lock:
+            if self._pump is None and self._holders is None:
+                self._holders = 0
+            if self._holders is not None:
+                self._holders += 1
+        try:
+            self.start()
+            self.wait_ready()
+        except BaseException:
+            self.let_go(0)
+            raise
+
+    def let_go(self, timeout: float) -> None:
+        """Stops the bus if runs alone have held it and this was the last of them."""
+        with self._roster.lock:
+            if self._holders is None:
+                return
+            self._holders -= 1
+            last = not self._holders
+        if last:
+            self.stop(timeout)
+
     def wait_ready(self) -> None:
         """Waits for the set-up of those who were subscribed while the bus was running.
 
@@ -137,7 +167,7 @@ class BusLifetime:
         seconds = self.drain_timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
         with self._roster.lock:
-            pump, self._pump = self._pump, None
+            pump, self._pump, self._holders = self._pump, None, None
         if pump is None:
             return
         half = deadline - seconds / 2

@@ -209,11 +209,12 @@ def overridden_hooks(callback: object) -> frozenset[str]:
     Of one that is a `Subscriber` too, those whose method takes args, state and control.
     """
     kinds = []
-    for name in dir(type(callback)):
+    assigned = getattr(callback, "__dict__", {})
+    for name in {*dir(type(callback)), *assigned}:
         kind = name.removeprefix("on_")
         if name == kind or kind not in Event.known_kinds:
             continue
-        hook = getattr(type(callback), name)
+        hook = assigned[name] if name in assigned else getattr(type(callback), name)
         base = getattr(TrainerCallback, name, None)
         inherited = getattr(hook, "__module__", "").startswith("transformers.trainer_callback")
         untouched = inherited and getattr(hook, "__qualname__", "").startswith("TrainerCallback.")

@@ -98,9 +98,16 @@ class CallbackList:
             log.warning(
                 f"a {kind.__name__} is added where there is one already; the callbacks are: {names}"
             )
+        if isinstance(instance, Subscriber) and any(instance is other for other in self.callbacks):
+            raise ArgumentError(
+                f"This {kind.__name__} is among the callbacks already, and a subscriber has one "
+                "mailbox: make another instance."
+            )
         self.callbacks.append(instance)
-        if self._link is not None:
-            self._join(instance)
+        if self._bus is not None:
+            self._subscribe(instance, self._bus)
+        if self._link is not None and _is_called_in_gate(instance):
+            self._link.gate.add(instance)
         return instance
 
     def pop(self, callback: Any) -> Callback | None:
@@ -176,15 +183,8 @@ class CallbackList:
         control = [self._link.control] if self._link is not None else []
         return export([*self.callbacks, *control])
 
-    def _join(self, callback: Callback) -> None:
-        assert self._bus is not None
-        assert self._link is not None
-        self._subscribe(callback, self._bus)
-        if _is_called_in_gate(callback):
-            self._link.gate.add(callback)
-
     def _drop(self, callback: Callback) -> None:
-        self.callbacks[:] = [other for other in self.callbacks if other is not callback]
+        del self.callbacks[next(i for i, c in enumerate(self.callbacks) if c is callback)]
         if self._link is not None:
             self._link.gate.remove(callback)  # type: ignore[arg-type]
         if self._bus is not None and any(callback is other for other in self._subscribed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -71,8 +72,8 @@ def _has_state_dict(holder: Any) -> bool:
 def _exported(holder: Any) -> dict[str, Any] | None:
     """The state of one that has the reference's shape; None for all others."""
     ask = getattr(holder, "state", None)
-    if not callable(ask):
-        return None
+    if not inspect.ismethod(ask) or inspect.signature(ask).parameters:
+        return None  # Anything may be called so.
     state = ask()
     return state if isinstance(state, dict) and {"args", "attributes"} <= state.keys() else None
 

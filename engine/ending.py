@@ -69,7 +69,8 @@ class Ending:
         self._callbacks = callbacks
         self._signals = signals
         self._link: RunLink | None = None
-        self._started_bus = False
+        self._holds_bus = False
+        self._subscribed = False
         self._begun_s: float | None = None
         self._first_step = 0
         self._over = False
@@ -85,11 +86,10 @@ class Ending:
         Raises:
             DeliveryError: a required subscriber could not be set up.
         """
-        self._started_bus = not self._bus.running
-        if self._started_bus:
-            self._bus.start()
-        else:
-            self._bus.wait_ready()
+        self._subscribed = True
+        self._callbacks.subscribe(self._bus)
+        self._bus.hold()
+        self._holds_bus = True
 
     def opened(self, link: RunLink, working: Working, saving: Saving) -> None:
         """Takes the parts of a run that is open."""
@@ -192,11 +192,10 @@ class Ending:
             self._closed = True
             left = self._bus.close_run(link)
             self._working.rounds.close(left)
-            if left and not self._started_bus:
+            if left:
                 # The run's own subscribers, which leave a bus that goes on, get these verdicts too.
                 self.drain.flush(self._bus)
-        if self._started_bus:
-            self._bus.stop(self.drain.seconds)
+        self._let_go(self.drain.seconds)
         if link is not None:
             self._final_ledger = self.ledger
             if self._begun_s is not None:
@@ -208,13 +207,18 @@ class Ending:
         if self._link is not None and not self._closed:
             self._closed = True
             self._bus.close_run(self._link)
-        if self._started_bus:
-            self._bus.stop(LEAST_S)
-        self._callbacks.unsubscribe()
+        self._let_go(LEAST_S)
+        if self._subscribed:
+            self._callbacks.unsubscribe()
         if for_good:
             self._bus.close()
         if self._frozen:
             gc.unfreeze()
+
+    def _let_go(self, seconds: float) -> None:
+        if self._holds_bus:
+            self._holds_bus = False
+            self._bus.let_go(seconds)
 
     @property
     def ledger(self) -> list[LedgerRow]:

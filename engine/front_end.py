@@ -24,6 +24,8 @@ class FrontEnd:
     A run asks its front end wherever the two differ, and does all else by itself.
     """
 
+    trains = True
+    """Whether the run is a training, for which votes that were cast before it wait."""
     announces_optimizer = False
     """Whether it announces the optimizer's steps itself, so that no hooks are needed."""
     announces_itself = True

@@ -128,7 +128,6 @@ class Run:
         if self._identity is None:
             document = saving.run_document_of(checkpoint)
             self._identity = run_identity.identify(output_dir, document)
-        self._callbacks.subscribe(self.bus)
         self._ending.start_bus()
         run_identity.record(output_dir, self._identity)
         link = self._link = self.bus.open_run(
@@ -136,6 +135,7 @@ class Run:
             run_id=self._identity.run_id,
             attempt=self._identity.attempt,
             folder=output_dir,
+            trains=self._front_end.trains,
         )
         while self._early_votes:
             self.bus.vote(self._early_votes.pop(0), run_id=link.run_id)
@@ -149,8 +149,20 @@ class Run:
             self._resources.enter_context(self._signals)
         if self.optimizer is not None and not self._front_end.announces_optimizer:
             self._resources.enter_context(OptimizerHooks(self.optimizer, link))
+        self._announce(link)
+
+    def _announce(self, link: RunLink) -> None:
+        args, emitter = self.args, link.emitters["init_end"]
+        values = {
+            "run_name": args.run_name,
+            "output_dir": str(args.output_dir),
+            "logging_dir": args.logging_dir,
+        }
         if self._front_end.announces_itself:
-            link.emit("init_end")
+            link.emit("init_end", values)
+        elif emitter.wanted:
+            # Callbacks have been called when the Trainer was made.
+            emitter.emit(values)
 
     def __exit__(
         self,
@@ -183,6 +195,12 @@ class Run:
     def abandon(self) -> None:
         """Has the run end without a word when its block is left: another attempt follows."""
         self._ending.abandon()
+
+    def let_go(self) -> None:
+        """Has the parts of a run that is over let go of each other, so that its model is freed."""
+        if self._link is not None:
+            self._link.context = dict
+        vars(self._front_end).pop("working", None)
 
     # What the loop calls
 

@@ -51,9 +51,15 @@ class TrainingEvent(Event):
 
 
 class InitEnd(TrainingEvent):
-    """The run or trainer has been set up."""
+    """The run has been set up: a training, or an evaluation, prediction or log outside of one."""
 
     name: Literal["init_end"] = "init_end"
+    run_name: str | None = None
+    """What people call the run."""
+    output_dir: str = ""
+    """The folder of checkpoints, logs and votes."""
+    logging_dir: str | None = None
+    """The folder that trackers which write files were told to use."""
 
 
 class TrainBegin(TrainingEvent):

@@ -8,13 +8,13 @@ from typing import ClassVar
 from ..bus.built_in import BuiltInCallback
 from ..bus.shapes import both_shapes
 from ..schemas import Log
-from .log_line import HIDDEN
 
 
 class PrinterCallback(BuiltInCallback):
     """Prints the logs of the first process to standard output, each as a dict in one line.
 
-    What it leaves out of the line, `total_flos`, stays in the event for all others.
+    Floats have four significant digits, as in the reference. What it leaves out of the line,
+    `total_flos`, stays in the event for all others.
     """
 
     reports: ClassVar[bool] = False
@@ -24,7 +24,11 @@ class PrinterCallback(BuiltInCallback):
         """Prints the values; a closed output is no error."""
         if event.rank != 0 or sys.stdout is None or sys.stdout.closed:
             return
-        shown = {name: value for name, value in event.logs.items() if name not in HIDDEN}
+        shown = {
+            name: f"{value:.4g}" if isinstance(value, float) else value
+            for name, value in event.logs.items()
+            if name != "total_flos"
+        }
         try:
             print(shown, flush=True)
         except (OSError, ValueError):

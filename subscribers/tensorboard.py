@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ..bus.diagnostics import get_logger
 from ..bus.shapes import both_shapes
-from ..schemas import Log, RunFailed, TrainBegin, TrainEnd
+from ..schemas import InitEnd, Log, RunFailed, TrainBegin, TrainEnd
 from .reporter import Tracker, tracker_key
 from .tensorboard_file import EventFile
 
@@ -64,6 +64,7 @@ class TensorBoardCallback(Tracker):
         self._fixed = logging_dir is not None
         self._given = tb_writer is not None
         self._early: deque[Log] = deque(maxlen=MAX_EARLY)
+        self._place: InitEnd | None = None
 
     def open(self) -> None:
         """Imports tensorboard."""
@@ -76,12 +77,20 @@ class TensorBoardCallback(Tracker):
             raise self.not_installed(error) from error
 
     @both_shapes
+    def on_init_end(self, event: InitEnd) -> None:
+        """Notes where the run is, for logs of evaluations without a training."""
+        self._place = event if event.rank == 0 and event.output_dir else None
+
+    @both_shapes
     def on_train_begin(self, event: TrainBegin) -> None:
         """Opens the files of the run and writes its arguments."""
         if event.rank != 0:
             return
         if not self._given:
-            self._open_file(event)
+            self._open_file(event, event.arguments.get("logging_dir"))
+            if event.attempt > 1 or event.resumed_from is not None:
+                # Readers then leave out what an earlier attempt wrote beyond this step.
+                self.tb_writer.start_session(event.step + 1, event.time)
         if event.arguments:
             text = json.dumps(dict(event.arguments), indent=2, default=str)
             indented = "".join(f"    {line}\n" for line in text.splitlines())
@@ -94,6 +103,8 @@ class TensorBoardCallback(Tracker):
         """Writes the values."""
         if event.rank != 0:
             return
+        if self.tb_writer is None and self._place is not None:
+            self._open_file(self._place, self._place.logging_dir)
         if self.tb_writer is None:
             self._early.append(event)
         else:
@@ -119,16 +130,13 @@ class TensorBoardCallback(Tracker):
                 "were not written; give it a logging_dir and a run that begins."
             )
 
-    def _open_file(self, event: TrainBegin) -> None:
+    def _open_file(self, event: TrainBegin | InitEnd, logging_dir: object) -> None:
         self._close_file()
         if not self._fixed:
-            chosen = event.arguments.get("logging_dir") or os.environ.get("TENSORBOARD_LOGGING_DIR")
+            chosen = logging_dir or os.environ.get("TENSORBOARD_LOGGING_DIR")
             self.logging_dir = Path(str(chosen)).expanduser() if chosen else _run_folder(event)
         assert self.logging_dir is not None
         self.tb_writer = EventFile(self.logging_dir)
-        if event.attempt > 1 or event.resumed_from is not None:
-            # Readers then leave out what an earlier attempt wrote beyond this step.
-            self.tb_writer.start_session(event.step + 1, event.time)
 
     def _close_file(self) -> None:
         if not self._given and self.tb_writer is not None:
@@ -156,8 +164,8 @@ class TensorBoardCallback(Tracker):
             self.tb_writer.flush()
 
 
-def _run_folder(event: TrainBegin) -> Path:
-    """The folder that an earlier attempt of the run made, else a new one."""
+def _run_folder(event: TrainBegin | InitEnd) -> Path:
+    """The folder that an earlier attempt or session of the run made, else a new one."""
     runs = Path(event.output_dir) / "runs"
     for mark in sorted(runs.glob(f"*/{RUN_MARK}"), reverse=True):
         if mark.read_text(encoding="utf-8").strip() == event.run_id:

@@ -44,9 +44,9 @@ def list_checkpoints(output_dir: str | os.PathLike[str]) -> list[Path]:
     return [folder for _, folder in sorted(found) if is_whole(folder)]
 
 
-def get_last_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
+def get_last_checkpoint(folder: str | os.PathLike[str]) -> str | None:
     """The whole checkpoint with the highest step, or None when there is none."""
-    found = list_checkpoints(output_dir)
+    found = list_checkpoints(folder)
     return str(found[-1]) if found else None
 
 

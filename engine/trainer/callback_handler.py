@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ class CallbackHandler:
 
     def __init__(self, callbacks: CallbackList, sessions: Sessions) -> None:
         self._list = callbacks
-        self._sessions = sessions
+        # A weak one: else a Trainer would be freed by the garbage collector alone.
+        self._sessions: Sessions = weakref.proxy(sessions)
 
     @property
     def callbacks(self) -> list[Callback]:

@@ -43,17 +43,20 @@ def refuse_overrides(trainer_class: type, own_classes: tuple[type, ...]) -> None
         )
 
 
-def refuse_taken_names(trainer: object, own_classes: tuple[type, ...]) -> None:
+def refuse_taken_names(
+    trainer: object, own_classes: tuple[type, ...], given_before: frozenset[str]
+) -> None:
     """Refuses a subclass with methods under names that the Trainer uses for itself.
 
     Args:
         trainer: with all of its attributes.
         own_classes: those of stepbus itself.
+        given_before: attributes that the subclass had set before.
 
     Raises:
         ArgumentError: it has some, each by name.
     """
-    own = set(vars(trainer))
+    own = set(vars(trainer)) - given_before
     for parent in own_classes:
         own.update(vars(parent), inspect.get_annotations(parent))
     own -= REFERENCE_METHODS | FORMER_METHODS.keys() | ATTRIBUTES

@@ -39,7 +39,7 @@ class Sessions:
     state: TrainerState
     is_in_train: bool
     bus: EventBus
-    callback_list: CallbackList
+    _callback_list: CallbackList
 
     def __init__(self) -> None:
         self._control = TrainerControl()
@@ -58,11 +58,10 @@ class Sessions:
     def __enter__(self) -> Self:
         """Keeps the bus running and the trackers open over several calls."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self.callback_list.unsubscribe)
-            self.callback_list.subscribe(self.bus)
-            if not self.bus.running:
-                self.bus.start()
-                stack.callback(lambda: self.bus.stop(self._drain_s))
+            stack.callback(self._callback_list.unsubscribe)
+            self._callback_list.subscribe(self.bus)
+            self.bus.hold()
+            stack.callback(lambda: self.bus.let_go(self._drain_s))
             self._kept_open.append(stack.pop_all())
         return self
 
@@ -97,7 +96,7 @@ class Sessions:
             yield self._run
             return
         identity = self._identity or _new_identity()
-        run = self._make_run(TrainerFrontEnd(self._as_trainer()), identity=identity)
+        run = self._make_run(TrainerFrontEnd(self._as_trainer(), trains=False), identity=identity)
         with self._opened(run):
             yield run
 
@@ -112,10 +111,13 @@ class Sessions:
         finally:
             if self._run is not None:
                 self._loaders = run.loaders
-                self._control = run.control
+                if run.trains:
+                    # What was set before a session waits for a training.
+                    self._control = run.control
                 self.summary = run.summary or self.summary
             self._run = None
             self._last_ledger = run.ledger
+            run.let_go()
 
     def _next_identity(self) -> RunIdentity:
         """The run that a training is of: that of evaluations before it, or a new one."""
@@ -139,7 +141,7 @@ class Sessions:
             model=self.model,
             optimizer=self.optimizer,
             lr_scheduler=self.lr_scheduler,
-            callbacks=self.callback_list,
+            callbacks=self._callback_list,
             bus=self.bus,
             processing_class=self.processing_class,
             signals=signals,
@@ -169,7 +171,7 @@ class Sessions:
             "train_dataloader": None,
             "eval_dataloader": None,
         }
-        for callback in self.callback_list.in_gate:
+        for callback in self._callback_list.in_gate:
             if "init_end" not in overridden_hooks(callback):
                 continue
             name, before, returned = type(callback).__name__, self._control.flags, None
@@ -184,8 +186,9 @@ class Sessions:
 
     def _hand_over_flags(self, run: TrainerRun) -> None:
         """Flags set before the run was open are votes for it; all of them stay visible."""
-        for action, setter in self._control.standing():
-            run.vote(action, voter=setter or "the script")
+        if run.trains:
+            for action, setter in self._control.standing():
+                run.vote(action, voter=setter or "the script")
         for action, flag in zip(ACTIONS, self._control.flags, strict=True):
             if flag:
                 run.control.show(action)

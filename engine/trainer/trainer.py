@@ -99,6 +99,7 @@ class Trainer(
         bus: EventBus | None = None,
         tokenizer: Any = None,
     ) -> None:
+        given_before = frozenset(vars(self))
         super().__init__()
         refuse_overrides(type(self), Trainer.__mro__)
         refuse_several_ranks()
@@ -107,9 +108,9 @@ class Trainer(
             processing_class = _former_tokenizer(tokenizer, processing_class)
         _seed(self.args)
         _set_log_level(self.args)
-        self.device: torch.device = self.args.device
-        check_precision(self.args, self.device)
-        apply_tf32(self.args, self.device)
+        self._device: torch.device = self.args.device
+        check_precision(self.args, self._device)
+        apply_tf32(self.args, self._device)
 
         self.optimizer, self.lr_scheduler = check_optimizers(
             model_init, optimizers, optimizer_cls_and_kwargs
@@ -126,22 +127,22 @@ class Trainer(
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
         self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
         self._learn_model()
-        self.check_together()
+        self._check_together()
 
         self.state = TrainerState()
         self.is_in_train = False
         self.current_gradient_accumulation_steps = 1
-        self.scaler = None
-        self.submodules = list(self.model.modules())
-        self.started_s = 0.0
+        self._scaler = None
+        self._submodules = list(self.model.modules())
+        self._started_s = 0.0
         self._train_batch_size = self.args.train_batch_size
         self._created_lr_scheduler = False
 
         self.bus = bus if bus is not None else EventBus(drain_timeout=self.args.drain_timeout_s)
-        self.callback_list = CallbackList(self.args, callbacks or ())
-        self.callback_list.add_display()
-        self.callback_handler = CallbackHandler(self.callback_list, self)
-        refuse_taken_names(self, Trainer.__mro__)
+        self._callback_list = CallbackList(self.args, callbacks or ())
+        self._callback_list.add_display()
+        self.callback_handler = CallbackHandler(self._callback_list, self)
+        refuse_taken_names(self, Trainer.__mro__, given_before)
         check_writable(self.args.output_dir)
         self._announce_set_up()
         config = getattr(self.model, "config", None)
@@ -157,20 +158,21 @@ class Trainer(
         self.label_names = find_label_names(type(inner)) if names is None else list(names)
         self.can_return_loss = can_return_loss(type(inner))
         self.label_smoother = make_label_smoother(self.model, args)
+
+    def _new_counts(self) -> Counts:
         pad = getattr(self.processing_class, "pad_token_id", None)
-        self._new_counts = lambda: Counts(
-            self.model, self.state, str(args.include_num_input_tokens_seen), pad
-        )
+        tokens = str(self.args.include_num_input_tokens_seen)
+        return Counts(self.model, self.state, tokens, pad)
 
     # Callbacks
 
     def add_callback(self, callback: Any) -> Callback:
         """Adds a `TrainerCallback` or a `Subscriber`, as a class or an instance, at the end."""
-        return self.callback_list.add(callback)
+        return self._callback_list.add(callback)
 
     def pop_callback(self, callback: Any) -> Callback | None:
         """Removes and returns the first callback of a class, or the one given; None without it."""
-        return self.callback_list.pop(callback)
+        return self._callback_list.pop(callback)
 
     def remove_callback(self, callback: Any) -> None:
         """Removes the first callback of a class, or the one given.
@@ -178,7 +180,7 @@ class Trainer(
         Raises:
             ArgumentError: an instance that is not among the callbacks.
         """
-        self.callback_list.remove(callback)
+        self._callback_list.remove(callback)
 
     # Logs and facts
 
@@ -218,6 +220,10 @@ class Trainer(
     def tokenizer(self) -> Any:
         """The former name of `processing_class`."""
         return self.processing_class
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        self.processing_class = tokenizer
 
     @property
     def can_evaluate(self) -> bool:

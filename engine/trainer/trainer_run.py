@@ -53,6 +53,11 @@ class TrainerRun(Run):
         own_train = self._train_loader
         return own_train if own_train is not None else train, own if own is not None else evaluation
 
+    @property
+    def trains(self) -> bool:
+        """Whether it is a training, rather than a session of evaluations and logs."""
+        return self._front_end.trains
+
     def announce(self, kind: str, values: dict[str, Any] | None = None) -> None:
         """Says what happened, to all who listen."""
         if kind == "evaluate":
@@ -87,8 +92,11 @@ class TrainerFrontEnd(FrontEnd):
         trainer: Trainer,
         ignore_keys: list[str] | None = None,
         signals: StopSignals | None = None,
+        *,
+        trains: bool = True,
     ) -> None:
         super().__init__()
+        self.trains = trains
         self._signals = signals
         self._trainer = trainer
         self._ignore_keys = ignore_keys
@@ -132,7 +140,7 @@ class TrainerFrontEnd(FrontEnd):
     def evaluated(self, metrics: Mapping[str, Any]) -> None:
         """Moves a schedule that goes by a metric."""
         scheduler: Any = self._trainer.lr_scheduler
-        if not self._trainer.scheduler_goes_by_metric:
+        if not self._trainer._scheduler_goes_by_metric:
             return
         name = f"eval_{str(self._trainer.args.metric_for_best_model).removeprefix('eval_')}"
         if name not in metrics:
@@ -145,11 +153,11 @@ class TrainerFrontEnd(FrontEnd):
     def log(self, logs: dict[str, Any]) -> None:
         """Calls the Trainer's `log`."""
         trainer = self._trainer
-        trainer.counts.store()
+        trainer._counts.store()
         if "train_runtime" in logs:
             trainer.log(logs)
         else:
-            trainer.log(logs, trainer.started_s)
+            trainer.log(logs, trainer._started_s)
 
     def make_window(self) -> LossWindow:
         """A window that takes losses by micro-batches."""
@@ -159,7 +167,7 @@ class TrainerFrontEnd(FrontEnd):
         self, figures: dict[str, Any], *, seconds: float, steps: int
     ) -> dict[str, Any]:
         """The reference's closing figures, rounded as there."""
-        self._trainer.counts.store()
+        self._trainer._counts.store()
         state = self._trainer.state
         samples = self.num_train_samples * steps / max(state.max_steps, 1)
         own = {"train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss"}
@@ -180,7 +188,7 @@ class TrainerFrontEnd(FrontEnd):
 
     def about_to_save(self) -> None:
         """Brings the counts of the state up to date."""
-        self._trainer.counts.store()
+        self._trainer._counts.store()
 
     def model_writer(self) -> Callable[[Path], None] | None:
         """The Trainer's `save_model`."""
@@ -188,4 +196,4 @@ class TrainerFrontEnd(FrontEnd):
 
     def stateful_callbacks(self) -> dict[str, Any]:
         """The states of the callbacks in the reference's form."""
-        return self._trainer.callback_list.export()
+        return self._trainer._callback_list.export()

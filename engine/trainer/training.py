@@ -50,7 +50,7 @@ class Training(TrainingLoop, Sessions):
     create_optimizer_and_scheduler: Callable[..., None]
     num_examples: Callable[[Any], int]
     label_names: list[str]
-    started_s: float
+    _started_s: float
     _train_batch_size: int
     _created_lr_scheduler: bool
     _new_counts: Callable[[], Counts]
@@ -87,9 +87,9 @@ class Training(TrainingLoop, Sessions):
                 "Trainer for each trial."
             )
         self.args.validate()
-        self.device = self.args.device
-        self.check_together()
-        self.callback_list.check()
+        self._device = self.args.device
+        self._check_together()
+        self._callback_list.check()
         self._renew_model()
         self.is_in_train = True
         try:
@@ -110,7 +110,7 @@ class Training(TrainingLoop, Sessions):
                     f"Stopped and saved: train(resume_from_checkpoint={saved!r}) goes on."
                 )
 
-    def check_together(self) -> None:
+    def _check_together(self) -> None:
         """Refuses arguments that do not go with what the Trainer was given."""
         check_trainer(self._as_trainer())
 
@@ -157,7 +157,7 @@ class Training(TrainingLoop, Sessions):
         if self._created_lr_scheduler:
             self.lr_scheduler, self._created_lr_scheduler = None, False
         self.create_optimizer_and_scheduler(num_training_steps=length.max_steps)
-        self.scaler = make_scaler(args, args.device)
+        self._scaler = make_scaler(args, args.device)
         self.state = TrainerState()
         front_end = TrainerFrontEnd(self._as_trainer(), ignore_keys, signals)
         front_end.num_train_samples = self._samples_of(loader, length.max_steps)
@@ -167,15 +167,15 @@ class Training(TrainingLoop, Sessions):
             signals=signals,
             resume_from=resume_from,
         )
-        self.counts = self._new_counts()
+        self._counts = self._new_counts()
         with contextlib.ExitStack() as stack:
             stack.callback(self._end_workers, loader)
             stack.enter_context(self._opened(run))
-            if self.scaler is not None:
-                run.attach("scaler", self.scaler)
-            self.counts.tokens_before = self.state.num_input_tokens_seen
-            self.state.stateful_callbacks = self.callback_list.export()
-            self.started_s = time.time()
+            if self._scaler is not None:
+                run.attach("scaler", self._scaler)
+            self._counts.tokens_before = self.state.num_input_tokens_seen
+            self.state.stateful_callbacks = self._callback_list.export()
+            self._started_s = time.time()
             self._train_next = "anew"
             self._run_loop(run, front_end, loader)
         assert self.summary is not None
@@ -227,7 +227,7 @@ class Training(TrainingLoop, Sessions):
             return
         logs["num_input_tokens_seen"] = state.num_input_tokens_seen
         if start_time is not None:
-            tokens = state.num_input_tokens_seen - self.counts.tokens_before
+            tokens = state.num_input_tokens_seen - self._counts.tokens_before
             seconds = time.time() - start_time
             logs.update(speed_metrics("train", seconds, num_tokens=tokens))
 

@@ -33,18 +33,18 @@ class TrainingLoop:
     whether the model, or `compute_loss_func`, takes `num_items_in_batch`."""
 
     args: TrainingArguments
-    device: torch.device
+    _device: torch.device
     model: nn.Module
     model_wrapped: nn.Module
     optimizer: Any
     lr_scheduler: Any
     state: TrainerState
-    counts: Counts
+    _counts: Counts
     compute_loss_func: Callable[..., Any] | None
     model_accepts_loss_kwargs: bool
     current_gradient_accumulation_steps: int
-    scaler: torch.amp.GradScaler | None
-    submodules: Sequence[nn.Module] = ()
+    _scaler: torch.amp.GradScaler | None
+    _submodules: Sequence[nn.Module] = ()
     compute_loss: Callable[..., Any]
     _get_learning_rate: Callable[[], float]
 
@@ -64,7 +64,7 @@ class TrainingLoop:
         Raises:
             ArgumentError: the loss cannot be trained on.
         """
-        if not (model.training and all(map(_MODE, self.submodules))):
+        if not (model.training and all(map(_MODE, self._submodules))):
             model.train()
         # Schedule-free optimizers have two modes as well; an evaluation leaves them in the other.
         to_training = getattr(self.optimizer, "train", None)
@@ -81,7 +81,7 @@ class TrainingLoop:
         steps = self.current_gradient_accumulation_steps
         if steps > 1 and not self._loss_is_scaled(num_items_in_batch):
             loss = loss / steps
-        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -111,18 +111,18 @@ class TrainingLoop:
                 "A batch is empty: none of the data's columns is an argument of the model's "
                 "forward. Name them as the forward does, or set remove_unused_columns=False."
             )
-        moved = move(inputs, self.device)
+        moved = move(inputs, self._device)
         # The loss may take labels out of it, which whoever gave the batch still has in theirs.
         return dict(moved) if moved is inputs and type(inputs) is dict else moved
 
     def _train(self, run: TrainerRun, front_end: TrainerFrontEnd, loader: DataLoader[Any]) -> None:
         """Trains for the length of an open run."""
-        args, counts = self.args, self.counts
+        args, counts = self.args, self._counts
         model, optimizer, scheduler = self.model_wrapped, self.optimizer, self.lr_scheduler
-        by_metric = self.scheduler_goes_by_metric
+        by_metric = self._scheduler_goes_by_metric
         counting = counts.active
         training_step = without_items(self.training_step, "training_step")
-        parameters, self.submodules = list(self.model.parameters()), list(self.model.modules())
+        parameters, self._submodules = list(self.model.parameters()), list(self.model.modules())
         for parameter in parameters:
             parameter.grad = None
         batches = run.steps(loader)
@@ -133,8 +133,8 @@ class TrainingLoop:
                 counts.add(inputs)
             if run.accumulating:
                 continue
-            if self.scaler is not None:
-                self.scaler.unscale_(optimizer)
+            if self._scaler is not None:
+                self._scaler.unscale_(optimizer)
             grad_norm = _clip(parameters, args.max_grad_norm)
             if before.active:
                 run.link.fire(before)
@@ -151,19 +151,19 @@ class TrainingLoop:
             run.end_optimizer_step(grad_norm, learning_rate)
 
     @property
-    def scheduler_goes_by_metric(self) -> bool:
+    def _scheduler_goes_by_metric(self) -> bool:
         """Whether the schedule moves after evaluations rather than after steps."""
         return isinstance(self.lr_scheduler, ReduceLROnPlateau)
 
     def _step_optimizer(self, run: TrainerRun) -> bool:
         """Steps the optimizer; False where the scaler skipped it, since gradients had overflown."""
-        if self.scaler is None:
+        if self._scaler is None:
             self.optimizer.step()
             return True
-        scale = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.scaler.get_scale() >= scale:
+        scale = self._scaler.get_scale()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        if self._scaler.get_scale() >= scale:
             return True
         run.announce("optimizer_step_skipped", {"loss_scale": scale})
         return False

@@ -266,6 +266,8 @@ def test_hooks_get_live_references_and_keywords(bus: EventBus) -> None:
             seen["error"] = error
 
     state = TrainerState()
+    heard: list[Any] = []
+    bus.subscribe("log")(heard.append)
     link = bus.open_run(state)
     link.context = lambda: {"args": "the args", "state": state, "model": "the model"}
     link.gate.add(Probe())
@@ -275,7 +277,9 @@ def test_hooks_get_live_references_and_keywords(bus: EventBus) -> None:
     assert seen["state"] is state
     assert seen["control"] is link.control
     seen["logs"]["loss"] = 7.0
-    assert logs == {"loss": 1.0}, "a callback edits its own copy"
+    assert logs == {"loss": 7.0}, "a callback edits what the caller goes on with"
+    bus.flush(10)
+    assert heard[0].logs == {"loss": 1.0}, "and not what others are told"
     link.emit("evaluate", {"metrics": {"eval_loss": 2.0}})
     assert seen["metrics"] == {"eval_loss": 2.0}
     error = RuntimeError("out of memory")

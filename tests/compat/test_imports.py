@@ -26,7 +26,7 @@ get_scheduler get_last_checkpoint set_seed enable_full_determinism default_data_
 DefaultDataCollator
 """.split()
 HOMES = ("", ".trainer_utils", ".trainer_callback", ".integrations")
-RENAMED = {"get_last_checkpoint": {"folder": "output_dir"}}
+RENAMED: dict[str, dict[str, str]] = {}
 """Parameters that go by another name."""
 TRACKERS = [name for name in IMPORTED if name == "TensorBoardCallback"]
 TO_COME = """

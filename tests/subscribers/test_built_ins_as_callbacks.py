@@ -88,7 +88,7 @@ def test_a_subclass_of_the_printer_prints_what_it_hands_on(
     run.log(1, loss=1.5, secret=2.0)
     run.log(2, secret=3.0)
     run.finish()
-    assert capsys.readouterr().out == "{'loss': 1.5}\n"
+    assert capsys.readouterr().out == "{'loss': '1.5'}\n"
 
 
 def test_a_subclass_of_the_progress_line_hands_on_steps_and_ends(
@@ -124,7 +124,7 @@ def test_off_every_bus_the_printer_prints_at_once(capsys: pytest.CaptureFixture[
     printer: Any = PrinterCallback()
     printer.on_log(None, TrainerState(), None, logs={"loss": 1.5, "total_flos": 1.0})
     printer.on_step_end(None, TrainerState(), None)
-    assert capsys.readouterr().out == "{'loss': 1.5}\n"
+    assert capsys.readouterr().out == "{'loss': '1.5'}\n"
 
 
 class Tiny(nn.Module):
@@ -178,7 +178,9 @@ def test_in_the_references_own_trainer_they_do_their_work_in_its_thread(
     assert [loss for _, loss in board] == pytest.approx([loss for _, loss in logged])
     assert len(scalars(tmp_path / "board", "eval/loss")) == 2
     printed = capsys.readouterr().out.splitlines()
-    assert [f"'loss': {loss}" in line for _, loss in logged for line in printed].count(True) == 2
+    assert [f"'loss': '{loss:.4g}'" in line for _, loss in logged for line in printed].count(
+        True
+    ) == 2
     lines = out.getvalue().splitlines()
     assert lines[0] == "training from step 0 to 4"
     assert lines[-1].startswith("finished: 4 steps")

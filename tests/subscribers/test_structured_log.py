@@ -68,5 +68,5 @@ def test_the_printer_prints_logs_as_dicts_and_leaves_the_event_whole(
     run.log(1, loss=1.5, total_flos=1e9)
     run.log(2, eval_loss=1.25)
     run.finish()
-    assert capsys.readouterr().out == "{'loss': 1.5}\n{'eval_loss': 1.25}\n"
+    assert capsys.readouterr().out == "{'loss': '1.5'}\n{'eval_loss': '1.25'}\n"
     assert seen[0].logs["total_flos"] == 1e9

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stepbus import Trainer, TrainerCallback
+from stepbus import EventBus, TensorBoardCallback, Trainer, TrainerCallback
 
 if TYPE_CHECKING:
     from tests.engine.trainer.conftest import Watcher
@@ -179,3 +183,65 @@ def test_an_error_is_the_callers_and_leaves_a_trainer_that_can_be_used(
     assert not trainer.is_in_train
     model.broken = False
     assert trainer.train().global_step == 12
+
+
+def test_a_trainer_that_nobody_holds_is_freed_at_once(make_trainer: Make) -> None:
+    trainer, _ = watched(make_trainer)
+    trainer.train()
+    trainer.evaluate()
+    model = weakref.ref(trainer.model)
+    gc.collect()
+    gc.disable()
+    try:
+        del trainer
+        assert model() is None
+    finally:
+        gc.enable()
+
+
+def test_a_vote_for_a_training_is_not_spent_by_an_evaluation_before_it(make_trainer: Make) -> None:
+    trainer, watcher = watched(make_trainer)
+    trainer.bus.vote("stop", voter="ann")
+    trainer.control.should_save = True
+    trainer.evaluate()
+    assert trainer.train().global_step == 1
+    assert [event.step for event in watcher.of("save")] == [1]
+
+
+def test_two_trainers_share_a_bus_in_two_threads(make_trainer: Make) -> None:
+    bus = EventBus()
+    ended: list[int] = []
+    bus.subscribe("train_end")(lambda event: ended.append(event.step))
+    inside, release = threading.Event(), threading.Event()
+
+    class Waits(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+            if state.global_step == 2:
+                inside.set()
+                assert release.wait(30)
+
+    long = make_trainer(folder="long", given={"callbacks": [Waits()], "bus": bus})
+    short = make_trainer(folder="short", given={"bus": bus}, max_steps=1)
+    thread = threading.Thread(target=long.train)
+    thread.start()
+    assert inside.wait(30)
+    short.train()
+    release.set()
+    thread.join(30)
+    assert ended == [1, 12]
+    assert not bus.running
+
+
+def test_tensorboard_has_evaluations_before_after_and_without_a_training(
+    make_trainer: Make, tmp_path: Path
+) -> None:
+    given = {"eval_dataset": conftest.samples(8), "callbacks": [TensorBoardCallback]}
+    trainer = make_trainer(given=given)
+    trainer.evaluate()
+    trainer.train()
+    trainer.evaluate()
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    assert [(point.step) for point in board.Scalars("eval/loss")] == [0, 12]
+    assert [(point.step) for point in board.Scalars("train/train_loss")] == [12]
