@@ -16,6 +16,7 @@ from .emitter import build
 from .filters import Filter
 from .gate_call import GateCall
 from .handling import Handling, Services
+from .idling import Idling, schedule_of
 from .ledger import Account, LedgerRow
 from .subscriber import Subscriber, TrainerCallback, overridden_hooks
 from .subscription import Options, Route, Subscription
@@ -66,6 +67,7 @@ class CallbackChain:
         self._handing_on: frozenset[str] = frozenset()
         self.schedulers: frozenset[str] = frozenset()
         """Names of callbacks whose flags are the schedule rather than somebody's vote."""
+        self.idling = Idling()
 
     def add(self, callback: TrainerCallback) -> None:
         """Puts a callback at the end of the chain."""
@@ -86,6 +88,10 @@ class CallbackChain:
             for kind, hook in entry.hooks.items():
                 by_kind.setdefault(kind, []).append((entry, hook))
         self._by_kind = by_kind
+        self.idling = Idling()
+        self.idling.schedule = schedule_of(
+            [entry.callback for entry, _ in by_kind.get("step_end", ())]
+        )
         self._handing_on = frozenset(
             kind for kind, found in by_kind.items() if any(entry.hands_on for entry, _ in found)
         )

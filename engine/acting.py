@@ -81,8 +81,10 @@ class Acting:
         link.pulse.durations_s.append(step_s)
         if not (emitter.wanted or link.gate.subscriptions):
             # Callbacks of Hugging Face's shape are not given these values: none for them alone.
-            if emitter.gated:
+            idling = link.gate.idling
+            if emitter.gated and not idling.holds(self._args, link.state):
                 link.fire(emitter)
+                idling.look_ahead(self._args, link.state)
             return
         numbers, handles = self._metrics.push((loss, grad_norm))
         values = {

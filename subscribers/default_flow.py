@@ -38,6 +38,31 @@ class DefaultFlowCallback(TrainerCallback):
             control.should_training_stop = True
         return control
 
+    def depends_on(self, args: Any) -> tuple[object, ...]:
+        """What of the arguments `idle_until` depends on."""
+        return (
+            args.logging_strategy,
+            args.logging_first_step,
+            args.eval_strategy,
+            args.eval_delay,
+            args.save_strategy,
+        )
+
+    def idle_until(self, args: Any, state: TrainerState) -> int:
+        """The next step at whose end it sets a flag: before that it need not be called."""
+        step = state.global_step
+        steps = [max(state.max_steps, step + 1)]
+        if args.logging_first_step and step < 1:
+            steps.append(1)
+        for strategy, interval in (
+            (args.logging_strategy, state.logging_steps),
+            (args.eval_strategy, state.eval_steps),
+            (args.save_strategy, state.save_steps),
+        ):
+            if strategy == "steps" and interval > 0:
+                steps.append((step // interval + 1) * interval)
+        return min(steps)
+
     def on_epoch_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:

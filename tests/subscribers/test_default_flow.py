@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stepbus.schemas import TrainerControl, TrainerState, TrainingArguments
 from stepbus.subscribers import DefaultFlowCallback
@@ -118,3 +120,44 @@ def test_it_withdraws_nothing_that_others_asked_for() -> None:
     arguments = TrainingArguments("out", logging_strategy="no", save_strategy="no")
     DefaultFlowCallback().on_step_end(arguments, TrainerState(global_step=1, max_steps=9), control)
     assert asked(control) == {LOG, SAVE}
+
+
+@given(
+    step=st.integers(0, 40),
+    max_steps=st.integers(1, 60),
+    intervals=st.tuples(*[st.integers(0, 7)] * 3),
+    strategies=st.tuples(*[st.sampled_from(["no", "steps", "epoch"])] * 3),
+    delay=st.integers(0, 20),
+    first=st.booleans(),
+)
+def test_it_is_idle_until_the_next_step_that_it_asks_something_at(
+    step: int,
+    max_steps: int,
+    intervals: tuple[int, int, int],
+    strategies: tuple[str, str, str],
+    delay: int,
+    first: bool,
+) -> None:
+    log, evaluate, save = strategies
+    arguments = TrainingArguments(
+        "out",
+        logging_strategy=log,
+        logging_first_step=first,
+        eval_strategy=evaluate,
+        eval_delay=delay,
+        save_strategy=save,
+    )
+    names = ("logging_steps", "eval_steps", "save_steps")
+    flow = DefaultFlowCallback()
+
+    def state(at: int) -> TrainerState:
+        return TrainerState(
+            global_step=at, max_steps=max_steps, **dict(zip(names, intervals, strict=True))
+        )
+
+    until = flow.idle_until(arguments, state(step))
+    assert until > step
+    for idle in range(step + 1, until):
+        control = TrainerControl()
+        flow.on_step_end(arguments, state(idle), control)
+        assert not any(control.flags)
