@@ -22,7 +22,7 @@ help:
 	@echo "make check        lint, types and the quick tests"
 	@echo "make lint         lint and types alone"
 	@echo "make test-device  the tests that need an accelerator"
-	@echo "make bench        what an event costs the training thread"
+	@echo "make bench        what an event and a whole loop cost the training thread (6 minutes)"
 	@echo "make clean        remove .venv and caches; runs are kept"
 	@echo "PYTHON=$(PYTHON)  TORCH=$(TORCH)"
 

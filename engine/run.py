@@ -268,9 +268,10 @@ class Run:
 
     def _end_step(self, loss: Number | None, grad_norm: Number | None) -> None:
         entered = time.perf_counter()
-        link, working = self._link, self._working
+        link = self._link
         if link is None:
             link = self._open_link()
+        working = self._working
         stepping, acting = working.stepping, working.acting
         stepping.end_step()
         # Actions at the end of the last epoch are no part of the step.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -173,7 +174,9 @@ class TrainerFrontEnd(FrontEnd):
         own = {"train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss"}
         rest = {name: value for name, value in figures.items() if name not in own}
         mean = cast(LossWindow, self.working.acting.window).mean_loss_of_run()
-        closing = speed_metrics("train", seconds, samples, steps)
+        # By the clock of the logs before, as the reference goes by one.
+        elapsed_s = time.time() - self._trainer._started_s
+        closing = speed_metrics("train", elapsed_s, samples, steps)
         return rest | closing | {"total_flos": state.total_flos, "train_loss": mean}
 
     def group_loaded(self, group: list[Any]) -> None:

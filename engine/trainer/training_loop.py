@@ -44,6 +44,8 @@ class TrainingLoop:
     model_accepts_loss_kwargs: bool
     current_gradient_accumulation_steps: int
     _scaler: torch.amp.GradScaler | None
+    _scale: float = 0.0
+    """Its scale after the last step."""
     _submodules: Sequence[nn.Module] = ()
     compute_loss: Callable[..., Any]
     _get_learning_rate: Callable[[], float]
@@ -125,6 +127,7 @@ class TrainingLoop:
         parameters, self._submodules = list(self.model.parameters()), list(self.model.modules())
         for parameter in parameters:
             parameter.grad = None
+        self._scale = self._scaler.get_scale() if self._scaler is not None else 0.0
         batches = run.steps(loader)
         before, after = run.link.emitters["pre_optimizer_step"], run.link.emitters["optimizer_step"]
         for inputs in batches:
@@ -160,12 +163,13 @@ class TrainingLoop:
         if self._scaler is None:
             self.optimizer.step()
             return True
-        scale = self._scaler.get_scale()
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        if self._scaler.get_scale() >= scale:
+        # One read of the device a step, as fp16 costs it elsewhere too.
+        former, self._scale = self._scale, self._scaler.get_scale()
+        if self._scale >= former:
             return True
-        run.announce("optimizer_step_skipped", {"loss_scale": scale})
+        run.announce("optimizer_step_skipped", {"loss_scale": former})
         return False
 
 

@@ -151,9 +151,8 @@ def test_it_is_idle_until_the_next_step_that_it_asks_something_at(
     flow = DefaultFlowCallback()
 
     def state(at: int) -> TrainerState:
-        return TrainerState(
-            global_step=at, max_steps=max_steps, **dict(zip(names, intervals, strict=True))
-        )
+        steps: dict[str, Any] = dict(zip(names, intervals, strict=True))
+        return TrainerState(global_step=at, max_steps=max_steps, **steps)
 
     until = flow.idle_until(arguments, state(step))
     assert until > step

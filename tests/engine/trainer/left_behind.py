@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from torch import Tensor
 
 from stepbus import TrainerCallback
 from tests.engine.trainer.conftest import Regression, samples
-
-OF_OTHERS = ("pymp-", "torchinductor")
-"""Folders that Python and torch make once for the whole process."""
 
 
 def open_files() -> set[str]:
@@ -33,23 +28,21 @@ def what_lives() -> dict[str, Any]:
         "threads": sorted(thread.name for thread in threading.enumerate()),
         "children": children,
         "files": open_files(),
-        "temporary": sorted(
-            name for name in os.listdir(tempfile.gettempdir()) if not name.startswith(OF_OTHERS)
-        ),
         "frozen": gc.get_freeze_count(),
     }
 
 
 @contextmanager
-def nothing_left_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """After the block the process is as it was before; `folder` is for temporary files."""
-    (folder / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder / "temporary"))
+def nothing_left_behind(folder: Path) -> Iterator[None]:
+    """After the block the process is as it was, and `folder` has nothing half-written."""
     gc.collect()
     before = what_lives()
     yield
-    assert what_lives() == before
-    assert not list(folder.rglob(".checkpoint-*"))
+    now = what_lives()
+    changed = {name: (before[name], now[name]) for name in now if now[name] != before[name]}
+    assert not changed, changed
+    hidden = {path.name for path in folder.rglob(".*")} - {".metadata"}  # a checkpoint's own
+    assert not hidden, hidden
 
 
 class AtStep(TrainerCallback):

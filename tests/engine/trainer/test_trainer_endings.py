@@ -32,8 +32,8 @@ ENDLESS = 1_000_000
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with nothing_left_behind(tmp_path, monkeypatch):
+def _nothing_left_behind(tmp_path: Path) -> Iterator[None]:
+    with nothing_left_behind(tmp_path):
         yield
 
 

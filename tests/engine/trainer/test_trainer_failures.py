@@ -20,8 +20,8 @@ Make = Callable[..., Trainer]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with nothing_left_behind(tmp_path, monkeypatch):
+def _nothing_left_behind(tmp_path: Path) -> Iterator[None]:
+    with nothing_left_behind(tmp_path):
         yield
 
 
