@@ -157,6 +157,8 @@ class Acting:
     def _evaluate(self, outcome: Outcome) -> str:
         if not self._evaluating.possible:
             raise Unavailable("the loop gave no evaluate= function")
+        if self._signals is not None and self._signals.received is not None:
+            raise Unavailable(f"not begun: {self._signals.received.name} was received")
         voted = not any(cast.scheduled for cast in outcome.casts)
         with self._timed():
             neutral = voted or self._front_end.evaluates_neutrally
@@ -178,6 +180,8 @@ class Acting:
             raise Unavailable(
                 f"the last save took {saving.last_save_s:.1f} s, the signal leaves {left_s:.1f} s"
             )
+        if left_s is not None and saving.holds_step:
+            raise Unavailable(f"{saving.folder.name} has been written already")
         with self._timed(), self._busy("saving"):
             values, lease = saving.write()
             saving.rotate()

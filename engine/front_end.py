@@ -37,6 +37,8 @@ class FrontEnd:
     ends_by_schedule = False
     """Whether nothing but the schedule ends the run at its last step, so that callbacks can have it
     go on to the end of its epochs."""
+    rounds_epochs = True
+    """Whether `state.epoch` is whole when an epoch begins after one that was left early."""
     counts_samples = True
     """Whether the run counts what it trains on, for the closing figures."""
     keeps_modes = True

@@ -115,9 +115,14 @@ class Saving:
             documents=documents,
         )
 
+    @property
+    def holds_step(self) -> bool:
+        """Whether this run has written the checkpoint of the present step."""
+        return self._newest == self.folder
+
     def note_best(self) -> None:
         """Notes that the present step is the best; a checkpoint of it may be there already."""
-        if self._newest == self.folder:
+        if self.holds_step:
             self._state.best_model_checkpoint = str(self.folder)
 
     def rotate(self) -> None:

@@ -138,6 +138,8 @@ class Stepping:
             and position.epoch < most_epochs
             and (state.global_step < most_steps or position.micro_batches)
         ):
+            if self._front_end.rounds_epochs:
+                state.epoch = self._epochs_done()
             self._link.reset_flags("stop_epoch")
             self._link.emit("epoch_begin")
             iterator = self._begin_epoch(order, resumed)

@@ -13,9 +13,7 @@ from torch import Tensor
 from ...schemas.errors import ArgumentError
 from ..front_end import FrontEnd
 from ..metric_buffer import Number
-from ..rounds import Unavailable
 from ..run import Run
-from ..signals import StopSignals
 from .gathering import speed_metrics
 from .loss_window import LossWindow, step_loss
 
@@ -83,6 +81,7 @@ class TrainerFrontEnd(FrontEnd):
     announces_itself = False
     lends_generator = False
     evaluates_neutrally = False
+    rounds_epochs = False
     counts_samples = False
     ends_by_schedule = True
     keeps_modes = False
@@ -92,13 +91,11 @@ class TrainerFrontEnd(FrontEnd):
         self,
         trainer: Trainer,
         ignore_keys: list[str] | None = None,
-        signals: StopSignals | None = None,
         *,
         trains: bool = True,
     ) -> None:
         super().__init__()
         self.trains = trains
-        self._signals = signals
         self._trainer = trainer
         self._ignore_keys = ignore_keys
         self.train_batch_size = trainer._train_batch_size
@@ -113,14 +110,8 @@ class TrainerFrontEnd(FrontEnd):
         return self._trainer.can_evaluate
 
     def evaluate(self) -> Mapping[str, Any]:
-        """Calls the Trainer's `evaluate`, which logs and announces by itself.
-
-        Raises:
-            Unavailable: a signal has come, and leaves no time for it.
-        """
-        trainer, signals = self._trainer, self._signals
-        if signals is not None and signals.received is not None:
-            raise Unavailable(f"not begun: {signals.received.name} was received")
+        """Calls the Trainer's `evaluate`, which logs and announces by itself."""
+        trainer = self._trainer
         try:
             metrics = trainer.evaluate(ignore_keys=self._ignore_keys)
         except torch.OutOfMemoryError as error:

@@ -159,7 +159,7 @@ class Training(TrainingLoop, Sessions):
         self.create_optimizer_and_scheduler(num_training_steps=length.max_steps)
         self._scaler = make_scaler(args, args.device)
         self.state = TrainerState()
-        front_end = TrainerFrontEnd(self._as_trainer(), ignore_keys, signals)
+        front_end = TrainerFrontEnd(self._as_trainer(), ignore_keys)
         front_end.num_train_samples = self._samples_of(loader, length.max_steps)
         run = self._make_run(
             front_end,
