@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the examples write goes to the test's folder; `report_to` is obeyed as it stands."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
+    tempfile.gettempdir()  # kept by this process at first use: it must not be the test's folder
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.delenv("STEPBUS_REPORT_TO", raising=False)

@@ -24,7 +24,6 @@ Both = Callable[[Case], tuple[Outcome, Outcome]]
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread, no hub, generators and environment as they were."""
-    pytest.importorskip("transformers")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     environ, threads = dict(os.environ), torch.get_num_threads()
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()

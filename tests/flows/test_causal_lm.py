@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ import pytest
 
 from tests.flows.scripts_beside import Place, assert_same, last_line_of
 
-transformers: Any = pytest.importorskip("transformers")
-tokenizers: Any = pytest.importorskip("tokenizers")
-pytest.importorskip("datasets")
+transformers: Any = import_module("transformers")
+tokenizers: Any = import_module("tokenizers")
 
 pytestmark = pytest.mark.slow
 

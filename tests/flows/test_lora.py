@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from tests.differential.libraries import REFERENCE, STEPBUS, Library
 from tests.flows import small_runs
 from tests.flows.small_runs import NUM_SPECIAL, NUM_TOKENS, history, saved_weights, weights
 
-transformers: Any = pytest.importorskip("transformers")
-datasets: Any = pytest.importorskip("datasets")
-peft: Any = pytest.importorskip("peft")
+transformers: Any = import_module("transformers")
+datasets: Any = import_module("datasets")
+peft: Any = import_module("peft")
 
 pytestmark = [
     pytest.mark.slow,

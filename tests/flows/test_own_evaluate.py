@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from tests.differential.libraries import REFERENCE, STEPBUS, Library
 from tests.flows import small_runs
 from tests.flows.small_runs import NUM_SPECIAL, NUM_TOKENS, history, weights
 
-transformers: Any = pytest.importorskip("transformers")
-datasets: Any = pytest.importorskip("datasets")
-trainer_utils: Any = pytest.importorskip("transformers.trainer_utils")
+transformers: Any = import_module("transformers")
+datasets: Any = import_module("datasets")
+trainer_utils: Any = import_module("transformers.trainer_utils")
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,6 @@ import pytest
 
 from tests.flows.scripts_beside import Place, assert_same, last_line_of
 
-pytest.importorskip("transformers")
-pytest.importorskip("datasets")
-
 pytestmark = pytest.mark.slow
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from stepbus.schemas.errors import CheckpointError
 from tests.engine.checkpoint.tiny_models import copy_of, gpt2, lora, lora_config, same_weights
 
 ADAPTER = "adapter_model.safetensors"
-peft: Any = pytest.importorskip("peft")
+peft: Any = import_module("peft")
 
 
 @pytest.fixture(autouse=True)

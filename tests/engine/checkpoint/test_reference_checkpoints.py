@@ -41,7 +41,6 @@ def rows(model: nn.Module) -> list[dict[str, Any]]:
 
 def train(model: nn.Module, folder: Path, **settings: Any) -> Any:
     """Trains for four steps and returns the reference's Trainer."""
-    pytest.importorskip("accelerate")
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         max_steps=STEP,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_from_pretrained_reads_a_checkpoint_with_its_tokenizer(tmp_path: Path) -
 
 
 def test_peft_reads_a_checkpoint_and_the_base_weights_are_not_in_it(tmp_path: Path) -> None:
-    peft: Any = pytest.importorskip("peft")
+    peft: Any = import_module("peft")
     model = lora(0, ("default", "second"))
     folder = write(tmp_path, 1, model)
     read = peft.PeftModel.from_pretrained(gpt2(), folder)

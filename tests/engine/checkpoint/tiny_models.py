@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
+from importlib import import_module
 from typing import Any
 
-import pytest
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-transformers: Any = pytest.importorskip("transformers")
+transformers: Any = import_module("transformers")
 
 
 def gpt2(seed: int = 0, *, n_embd: int = 16) -> Any:
@@ -46,7 +46,7 @@ def mixtral(seed: int = 0) -> Any:
 
 def lora(seed: int = 0, adapters: tuple[str, ...] = ("default",), **settings: Any) -> Any:
     """The GPT-2 with LoRA adapters that are not zero; the first is the one that is trained."""
-    peft: Any = pytest.importorskip("peft")
+    peft: Any = import_module("peft")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft asks models for a property that is deprecated
         model = peft.get_peft_model(gpt2(), lora_config(**settings), adapter_name=adapters[0])
@@ -61,14 +61,14 @@ def lora(seed: int = 0, adapters: tuple[str, ...] = ("default",), **settings: An
 
 def lora_config(**settings: Any) -> Any:
     """LoRA on the attention, with a layer norm that is trained whole."""
-    peft: Any = pytest.importorskip("peft")
+    peft: Any = import_module("peft")
     whole = {"r": 2, "target_modules": ["c_attn"], "fan_in_fan_out": True} | settings
     return peft.LoraConfig(modules_to_save=["ln_f"], **whole)
 
 
 def tokenizer() -> Any:
     """Words to numbers, one for each."""
-    tokenizers: Any = pytest.importorskip("tokenizers")
+    tokenizers: Any = import_module("tokenizers")
     words = {word: index for index, word in enumerate(["[UNK]", "[PAD]", "step", "bus"])}
     level = tokenizers.models.WordLevel(words, unk_token="[UNK]")
     plain = tokenizers.Tokenizer(level)

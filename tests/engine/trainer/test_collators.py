@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import UserDict
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from stepbus.engine.trainer.collators import (
     default_data_collator,
 )
 
-transformers: Any = pytest.importorskip("transformers")
+transformers: Any = import_module("transformers")
 
 
 @dataclasses.dataclass
@@ -116,7 +117,7 @@ def test_tensors_of_other_frameworks_are_refused(collate: Any) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers = import_module("tokenizers")
     words = {"[PAD]": 0, "a": 1, "b": 2}
     raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[PAD]"))
     return transformers.PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="[PAD]")

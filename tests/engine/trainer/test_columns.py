@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,9 +22,9 @@ from stepbus.engine.trainer.columns import (
     without_surplus,
 )
 
-generic: Any = pytest.importorskip("transformers.utils.generic")
-transformers: Any = pytest.importorskip("transformers")
-datasets: Any = pytest.importorskip("datasets")
+generic: Any = import_module("transformers.utils.generic")
+transformers: Any = import_module("transformers")
+datasets: Any = import_module("datasets")
 
 
 class Plain(nn.Module):
@@ -73,7 +74,7 @@ def test_columns_are_the_forward_s_and_the_labels() -> None:
 # PEFT asks models whether they are checkpointed, by the former name.
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_adapters_are_looked_through() -> None:
-    peft = pytest.importorskip("peft")
+    peft = import_module("peft")
     model = tiny_gpt2()
     bare = accepted_columns(model, [])
     config = peft.LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True)

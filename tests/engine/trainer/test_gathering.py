@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +22,8 @@ from stepbus.engine.trainer.gathering import (
     speed_metrics,
 )
 
-theirs: Any = pytest.importorskip("transformers.trainer_pt_utils")
-trainer_utils: Any = pytest.importorskip("transformers.trainer_utils")
+theirs: Any = import_module("transformers.trainer_pt_utils")
+trainer_utils: Any = import_module("transformers.trainer_utils")
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32]
 

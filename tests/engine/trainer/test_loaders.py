@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from stepbus import ArgumentError, DataError, TrainingArguments
 from stepbus.engine.trainer.collators import default_data_collator
 from stepbus.engine.trainer.loaders import TrainerData
 
-datasets: Any = pytest.importorskip("datasets")
+datasets: Any = import_module("datasets")
 
 
 class Model(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from stepbus import TrainingArguments
 from stepbus.engine.trainer.collators import default_data_collator
 from stepbus.engine.trainer.loaders import TrainerData
 
-transformers: Any = pytest.importorskip("transformers")
-datasets: Any = pytest.importorskip("datasets")
+transformers: Any = import_module("transformers")
+datasets: Any = import_module("datasets")
 
 
 class Model(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from stepbus.engine.trainer.losses import (
     smoothing_shifts_labels,
 )
 
-transformers: Any = pytest.importorskip("transformers")
+transformers: Any = import_module("transformers")
 
 
 class Regression(nn.Module):
@@ -112,7 +113,7 @@ def test_what_is_learned_of_a_model_is_what_the_reference_learns(kind: str, tmp_
 # PEFT asks models whether they are checkpointed, by the former name.
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_adapters_are_looked_through() -> None:
-    peft = pytest.importorskip("peft")
+    peft = import_module("peft")
     model = peft.get_peft_model(llama(), peft.LoraConfig(target_modules=["q_proj"]))
     assert accepts_loss_kwargs(model)
     assert loss_shifts_labels(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,8 @@ from stepbus import TrainerState
 from stepbus.engine.trainer.metric_files import TrainerMetricFiles
 from stepbus.schemas.errors import DataError
 
-theirs: Any = pytest.importorskip("transformers.trainer_pt_utils")
-callbacks: Any = pytest.importorskip("transformers.trainer_callback")
+theirs: Any = import_module("transformers.trainer_pt_utils")
+callbacks: Any = import_module("transformers.trainer_callback")
 
 METRICS = {
     "train_runtime": 3723.4567,

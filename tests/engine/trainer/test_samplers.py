@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -18,8 +19,8 @@ from stepbus.engine.trainer.samplers import (
     seeded,
 )
 
-accelerate: Any = pytest.importorskip("accelerate.data_loader")
-theirs: Any = pytest.importorskip("transformers.trainer_pt_utils")
+accelerate: Any = import_module("accelerate.data_loader")
+theirs: Any = import_module("transformers.trainer_pt_utils")
 
 
 @settings(max_examples=40, deadline=None)
@@ -89,7 +90,7 @@ def test_groups_of_about_the_same_length_are_the_reference_s(
 
 
 def test_lengths_come_from_the_column_or_from_the_input() -> None:
-    datasets = pytest.importorskip("datasets")
+    datasets = import_module("datasets")
     samples = [{"input_ids": [1] * n, "size": n / 10} for n in (3, 1, 2)]
     table = datasets.Dataset.from_list(samples)
     assert lengths_of(table, "size", "input_ids") == [0.3, 0.1, 0.2]
