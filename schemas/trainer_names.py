@@ -23,10 +23,13 @@ CALLED = frozenset(
     train evaluate predict save_model save_state log log_metrics save_metrics metrics_format
     add_callback pop_callback remove_callback get_train_dataloader get_eval_dataloader
     get_test_dataloader num_examples get_learning_rates get_num_trainable_parameters
-    floating_point_ops is_world_process_zero is_local_process_zero
+    floating_point_ops is_world_process_zero is_local_process_zero get_optimizer_cls_and_kwargs
+    get_optimizer_group compute_loss_context_manager _prepare_inputs _get_dataloader
+    _get_learning_rate _remove_unused_columns _get_collator_with_removed_columns
+    _set_signature_columns_if_needed
     """.split()
 )
-"""Methods that a script may call from outside."""
+"""Methods that a script or a subclass may call."""
 
 OVERRIDABLE = frozenset(
     """
@@ -46,7 +49,8 @@ ATTRIBUTES = frozenset(
     args state control model model_wrapped optimizer lr_scheduler train_dataset eval_dataset
     data_collator compute_metrics processing_class tokenizer label_names is_in_train
     callback_handler model_init compute_loss_func optimizer_cls_and_kwargs
-    preprocess_logits_for_metrics
+    preprocess_logits_for_metrics can_return_loss model_accepts_loss_kwargs loss_is_scaled_for_ga
+    label_smoother current_gradient_accumulation_steps
     """.split()
 )
 """Attributes of a `Trainer` that a script may read; of `callback_handler` its `callbacks`."""
@@ -69,13 +73,7 @@ UNSUPPORTED_ATTRIBUTES: Mapping[str, str] = MappingProxyType(
         "is_distributed_loading_by_transformers": f"{_ONE_PROCESS}: the model is never split",
         "gather_function": f"{_ONE_PROCESS}: there is nothing to gather",
         "place_model_on_device": "ask args.place_model_on_device",
-        "can_return_loss": "ask the model's forward for an argument named return_loss",
-        "model_accepts_loss_kwargs": "ask the model's forward for num_items_in_batch",
-        "loss_is_scaled_for_ga": "divide by num_items_in_batch in compute_loss, or leave it alone",
-        "label_smoother": "label_smoothing_factor is applied by compute_loss: call "
-        "super().compute_loss, or keep a LabelSmoother of your own",
         "current_flos": "read state.total_flos",
-        "current_gradient_accumulation_steps": "read args.gradient_accumulation_steps",
         "model_preparation_time": "stepbus does not measure it",
         "neftune_noise_alpha": "stepbus adds no noise to embeddings: hook the embedding layer",
         "neftune_hook_handle": "stepbus adds no noise to embeddings: hook the embedding layer",
@@ -90,14 +88,31 @@ UNSUPPORTED_ATTRIBUTES: Mapping[str, str] = MappingProxyType(
 )
 """Attributes of the reference's `Trainer` that there are none of here, with the reason."""
 
+NOT_OVERRIDDEN: Mapping[str, str] = MappingProxyType(
+    {
+        "compute_loss_context_manager": "bf16 and fp16 open it around compute_loss; for code of "
+        "your own use torch.autocast",
+        "get_optimizer_cls_and_kwargs": "give optimizers, optimizer_cls_and_kwargs, or override "
+        "create_optimizer",
+        "get_optimizer_group": "look in trainer.optimizer.param_groups",
+        "_prepare_inputs": "stepbus moves the batch before compute_loss, training_step and "
+        "prediction_step: override one of those, or move it to args.device",
+        "_get_dataloader": "override get_train_dataloader, get_eval_dataloader or "
+        "get_test_dataloader",
+        "_remove_unused_columns": "set remove_unused_columns",
+        "_get_collator_with_removed_columns": "set remove_unused_columns",
+        "_set_signature_columns_if_needed": "set remove_unused_columns and label_names",
+        "_get_learning_rate": "call get_learning_rates",
+    }
+)
+"""Methods that may be called and not be overridden, with what to do instead."""
+
 REFUSED_METHODS: Mapping[str, str] = MappingProxyType(
     {
         "hyperparameter_search": _NO_SEARCH,
         "call_model_init": "call the model_init that you gave",
         "create_accelerator_and_postprocess": "stepbus does not use accelerate: leave it out",
         "autocast_smart_context_manager": "bf16 and fp16 open it around compute_loss; for code of "
-        "your own use torch.autocast",
-        "compute_loss_context_manager": "bf16 and fp16 open it around compute_loss; for code of "
         "your own use torch.autocast",
         "get_batch_samples": "stepbus loads the micro-batches of a step together: override "
         "get_train_dataloader",
@@ -106,15 +121,10 @@ REFUSED_METHODS: Mapping[str, str] = MappingProxyType(
         "get_tp_size": f"{_ONE_PROCESS}: it is 1",
         "get_total_train_batch_size": "multiply args.train_batch_size by "
         "args.gradient_accumulation_steps",
-        "get_optimizer_cls_and_kwargs": "give optimizers, optimizer_cls_and_kwargs, or override "
-        "create_optimizer",
-        "get_optimizer_group": "look in trainer.optimizer.param_groups",
         "set_initial_training_values": "the number of steps is state.max_steps from train_begin on",
         "store_flos": "state.total_flos is kept up to date",
         "init_hf_repo": _UPLOADS,
         "end": "train() closes its trackers and there is one process: leave it out",
-        "_prepare_inputs": "stepbus moves the batch before compute_loss, training_step and "
-        "prediction_step: override one of those, or move it to args.device",
         "_prepare_input": "stepbus moves the batch before compute_loss, training_step and "
         "prediction_step: override one of those, or move it to args.device",
         "_wrap_model": f"{_ONE_PROCESS}: give the model as it should be",
@@ -129,13 +139,7 @@ REFUSED_METHODS: Mapping[str, str] = MappingProxyType(
         "_save_checkpoint": "override _save or save_model, or subscribe to the event save",
         "_load_from_checkpoint": "train(resume_from_checkpoint=...) loads stepbus's checkpoints",
         "_load_best_model": "load_best_model_at_end does it",
-        "_get_dataloader": "override get_train_dataloader, get_eval_dataloader or "
-        "get_test_dataloader",
-        "_remove_unused_columns": "set remove_unused_columns",
-        "_get_collator_with_removed_columns": "set remove_unused_columns",
-        "_set_signature_columns_if_needed": "set remove_unused_columns and label_names",
         "_get_num_items_in_batch": "compute_loss gets num_items_in_batch",
-        "_get_learning_rate": "call get_learning_rates",
         "_clip_grad_norm": "set max_grad_norm, or clip in a callback's on_pre_optimizer_step",
         "_push_from_checkpoint": _UPLOADS,
         "_finish_current_push": _UPLOADS,
@@ -180,5 +184,6 @@ def instead_of_method(name: str) -> str:
     """What to do instead of calling or overriding a method that is not here."""
     if name in UPLOAD_METHODS:
         return _UPLOADS
-    known = REFUSED_METHODS.get(name) or FORMER_METHODS.get(name)
+    tables = (REFUSED_METHODS, FORMER_METHODS, NOT_OVERRIDDEN)
+    known = next((table[name] for table in tables if name in table), None)
     return known or "override a method that stepbus calls, or subscribe to the run's events"

@@ -226,21 +226,21 @@ def test_overrides_are_called_refused_or_their_own(tmp_path: Path) -> None:
     script = """
 from transformers import Trainer as HFTrainer
 class Base(HFTrainer):
-    loss_is_scaled_for_ga = True
+    is_fsdp_enabled = True
     def compute_loss(self, model, inputs, return_outputs=False): ...
     def get_train_dataloader(self): return super().get_train_dataloader()
     def _maybe_log_save_evaluate(self, *args): ...
     def prediction_loop(self, *args): ...
-    def my_own(self): return self.my_own, self._prepare_inputs({})
+    def my_own(self): return self.my_own, self._wrap_model({}), self._prepare_inputs({})
 class Derived(Base):
     def training_step(self, *args, **kwargs): return self.my_own()
 """
     findings = findings_of(script, tmp_path)
     assert names_of(findings, Kind.REFUSED) == [
-        "Base.loss_is_scaled_for_ga",
+        "Base.is_fsdp_enabled",
         "Base._maybe_log_save_evaluate",
         "Base.prediction_loop",
-        "self._prepare_inputs",
+        "self._wrap_model",
     ]
     assert names_of(findings, Kind.DIFFERS) == ["Base.compute_loss"]
     works = names_of(findings, Kind.WORKS, "override")

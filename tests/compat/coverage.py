@@ -70,6 +70,7 @@ CALLED: Table = {
     "floating_point_ops": f"{METHODS}cases[figures of GPT-2]",
     "is_world_process_zero": f"{METHODS}cases[figures of a regression]",
     "is_local_process_zero": f"{METHODS}cases[figures of a regression]",
+    **dict.fromkeys(trainer_names.NOT_OVERRIDDEN, f"{METHODS}cases[parts]"),
 }
 
 UPLOAD_METHODS: Table = {

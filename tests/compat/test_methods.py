@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,34 @@ def figures(session: Session) -> None:
     results["device"] = {str(value.device) for value in batch.values()}
 
 
+def parts(session: Session) -> None:
+    """What overrides call of the rest."""
+    trainer, results = session.make(), session.results
+    trainer.create_optimizer_and_scheduler(num_training_steps=10)
+    made, keywords = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+    results["optimizer"] = made.__name__, keywords
+    weight, *_ = trainer.model.parameters()
+    group = trainer.get_optimizer_group(weight)
+    results["group"] = {name: value for name, value in group.items() if name != "params"}
+    results["groups"] = [len(found) for found in trainer.get_optimizer_group()]
+    results["rate"] = trainer._get_learning_rate()
+    with trainer.compute_loss_context_manager():
+        batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+        results["loss"] = trainer.compute_loss(trainer.model, batch)
+    surplus = [{**row, "more": 1.0} for row in session.case.eval()]
+    removed = trainer._remove_unused_columns(
+        import_module("datasets").Dataset.from_list(surplus), description="test"
+    )
+    results["columns"] = sorted(removed.column_names)
+    trainer._set_signature_columns_if_needed()
+    collate = trainer._get_collator_with_removed_columns(trainer.data_collator)
+    results["collated"] = sorted(collate(surplus[:2]))
+    loader = trainer._get_dataloader(session.case.eval(), description="test", batch_size=3)
+    results["batches"] = [len(one["labels"]) for one in loader]
+
+
 CASES = [
+    Case("parts", script=parts),
     Case("calls", script=calls, except_for=(PREPARATION_TIME,)),
     Case("train from no checkpoint", script=not_resumed),
     Case("figures of a regression", script=figures),

@@ -47,6 +47,7 @@ def test_every_public_method_is_supported_or_refused_and_not_both() -> None:
 
 def test_no_name_is_refused_that_the_reference_does_not_have() -> None:
     assert set(names.REFUSED_METHODS) <= names.REFERENCE_METHODS
+    assert set(names.NOT_OVERRIDDEN) <= names.CALLED - names.OVERRIDABLE
     assert names.CALLED | names.OVERRIDABLE <= names.REFERENCE_METHODS
     assert not set(names.FORMER_METHODS) & names.REFERENCE_METHODS
 
@@ -74,7 +75,13 @@ def test_methods_and_attributes_are_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [names.REFUSED_METHODS, names.UNSUPPORTED_ATTRIBUTES, names.FORMER_METHODS]
+    "table",
+    [
+        names.REFUSED_METHODS,
+        names.UNSUPPORTED_ATTRIBUTES,
+        names.FORMER_METHODS,
+        names.NOT_OVERRIDDEN,
+    ],
 )
 def test_every_refusal_says_what_to_do(table: dict[str, str]) -> None:
     assert [name for name, text in table.items() if len(text.split()) < 2] == []
