@@ -121,13 +121,17 @@ class AcceptedColumns:
         if not self._seen and samples and isinstance(samples[0], dict):
             self._seen = True
             self._check(samples[0])
-        return self.collator([self._kept(sample) for sample in samples])
-
-    def _kept(self, sample: Any) -> Any:
-        if not isinstance(sample, dict):
-            return sample
         accepted = self._accepted
-        return {name: value for name, value in sample.items() if name in accepted}
+        kept: list[Any] = []
+        for sample in samples:
+            # A copy in any case: a collator may take keys out, and the data must keep its own.
+            if type(sample) is dict and sample.keys() <= accepted:
+                kept.append(sample.copy())
+            elif isinstance(sample, dict):
+                kept.append({name: value for name, value in sample.items() if name in accepted})
+            else:
+                kept.append(sample)
+        return self.collator(kept)
 
     def _check(self, sample: dict[Any, Any]) -> None:
         surplus = [str(name) for name in sample if name not in self._accepted]
