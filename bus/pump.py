@@ -39,6 +39,8 @@ HURRY = 5_000
 HURRIED_SLICE_S = 0.001
 UNRESOLVED_AFTER_S = 30.0
 """An event whose values have not come from the device by then goes out without them."""
+LAST_SLICE_S = 1.0
+"""How long a pump that is told to leave its queue as it is may take to notice."""
 LOOK_AT_WORKERS_S = 0.1
 LOOK_AT_RUNS_S = 1.0
 
@@ -91,6 +93,10 @@ class Pump:
         self._queue.append(Request(self._end))
         self.attend()
         self._thread.join(timeout)
+        if self._thread.is_alive():
+            # Not reached in time, and it may be thrown away with the rest of the queue.
+            self._end()
+            self._thread.join(LAST_SLICE_S)
         return not self._thread.is_alive()
 
     def drain(self, timeout: float) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stepbus.bus import EventBus, Subscriber
+from stepbus.bus.pump import Request
 from stepbus.bus.testing import Recorder
 from stepbus.schemas import BusClosedError, Event, StepEnd, TrainerState
 
@@ -178,6 +179,24 @@ def test_a_thread_that_publishes_all_the_time_does_not_keep_the_bus_open() -> No
     assert refused.is_set()
 
 
+def test_a_pump_that_did_not_get_to_the_end_of_its_queue_in_time_ends_all_the_same() -> None:
+    bus = EventBus().start()
+    (pump,) = (thread for thread in threading.enumerate() if thread.name == "stepbus-pump")
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        let_go.wait(30)
+
+    bus._queue.append(Request(hold))
+    assert held.wait(10)
+    bus.close(0.1)
+    assert pump.is_alive()
+    let_go.set()
+    pump.join(10)
+    assert not pump.is_alive()
+
+
 def test_emitting_into_a_closed_bus_keeps_nothing() -> None:
     bus = EventBus().start()
     bus.subscribe("step_end")(Recorder())
@@ -311,6 +330,7 @@ def test_nothing_is_left_for_the_garbage_collector_to_warn_of() -> None:
     program = """
 import anyio, gc
 from stepbus.bus import EventBus
+from stepbus.bus.pump import Request
 from stepbus.bus.testing import Recorder
 from stepbus.schemas import TrainerState
 
