@@ -2,8 +2,12 @@
 
 import os
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+BESIDE_THE_REFERENCE = [Path(__file__).parent / name for name in ("differential", "compat")]
 
 # Before any test, and in the environment: programs that tests start inherit it.
 os.environ["STEPBUS_REPORT_TO"] = "none"
@@ -14,3 +18,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 settings.register_profile("shared-cpu", deadline=None)
 settings.load_profile("shared-cpu")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two trainings a test, over a thousand times: too much for `make check`."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in BESIDE_THE_REFERENCE):
+            item.add_marker("slow")
