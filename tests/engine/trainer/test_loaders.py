@@ -11,36 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 
 from stepbus import ArgumentError, DataError, TrainingArguments
-from stepbus.engine.trainer.collators import default_data_collator
-from stepbus.engine.trainer.loaders import TrainerData
+from tests.engine.trainer.loading_alone import Ours
 
 datasets: Any = import_module("datasets")
-
-
-class Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-
-    def forward(self, input_ids: Any, labels: Any = None) -> Any:
-        return input_ids
-
-
-class Ours(TrainerData):
-    def __init__(self, args: TrainingArguments, **given: Any) -> None:
-        self.model = Model()
-        torch.manual_seed(args.seed)
-        self.args = args
-        self.train_dataset = given.get("train_dataset")
-        self.eval_dataset = given.get("eval_dataset")
-        self.data_collator = given.get("data_collator") or default_data_collator
-        self.processing_class = given.get("processing_class")
-        self.label_names = ["labels"]
-        self._train_batch_size = args.train_batch_size
 
 
 def samples(size: int = 26) -> list[dict[str, Any]]:
