@@ -6,8 +6,9 @@ from .event_bus import EventBus
 from .event_stream import EventStream
 from .filters import Filter
 from .lease import Lease
-from .ledger import LedgerRow
+from .ledger import Ledger, LedgerRow
 from .mailbox import Mailbox, Overflow
+from .run_account import RunCost
 from .run_link import RunLink
 from .subscriber import Subscriber, TrainerCallback, on
 
@@ -18,11 +19,13 @@ __all__ = [
     "EventStream",
     "Filter",
     "Lease",
+    "Ledger",
     "LedgerRow",
     "LocalTransport",
     "Mailbox",
     "Overflow",
     "RunControl",
+    "RunCost",
     "RunLink",
     "Subscriber",
     "TrainerCallback",

@@ -82,6 +82,8 @@ class RunControl:
         self.run_id = run_id
         self.step = 0
         self.has_votes = False
+        self.num_votes = 0
+        """Votes that were taken so far, those of the schedule left out."""
         self.expired: deque[Cast] = deque(maxlen=MOST_EXPIRED)
         """Votes that lapsed, for the run to put on record and take out."""
         self._clock = clock
@@ -107,6 +109,7 @@ class RunControl:
                 return False
             casts = self._standing[vote.action]
             former = casts.pop((vote.voter, lasting), None)
+            self.num_votes += not scheduled
             if not vote.withdrawn:
                 arrived = self._clock.monotonic()
                 casts[vote.voter, lasting] = Cast(vote, arrived, self.step, scheduled, settle)

@@ -68,6 +68,8 @@ def _leave_behind(worker: ThreadWorker | LoopWorker) -> None:
     account = worker.handling.account
     known = account.stuck
     account.stuck = True
+    if account.busy_since is not None and not known:
+        account.failed += 1  # The event that it is in the middle of.
     account.busy_since = None
     discarded = worker.mailbox.discard()
     worker.handling.drop("stuck", discarded)

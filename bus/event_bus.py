@@ -17,7 +17,7 @@ from .clock import Clock, SystemClock
 from .control_channel import Cast, ControlChannel, Settle
 from .event_stream import EventStream, StreamWorker, no_votes
 from .filters import Filter
-from .ledger import LedgerRow
+from .ledger import Ledger
 from .lifetime import BusLifetime
 from .mailbox import Overflow
 from .published import Published
@@ -68,9 +68,13 @@ class EventBus(BusLifetime, Subscribing):
         fork.register(self)
 
     @property
-    def ledger(self) -> list[LedgerRow]:
-        """What each subscriber cost so far."""
+    def ledger(self) -> Ledger:
+        """What each subscriber cost so far, and each open run; cheap, from any thread."""
         return self._roster.ledger()
+
+    def ledger_of(self, link: RunLink) -> Ledger:
+        """As `ledger`, with the gate of one run, open or not, and what it cost. For the engine."""
+        return self._roster.ledger(link)
 
     def publish(self, event: Event) -> None:
         """Publishes an event of your own to all who listen; from any thread, never waits.

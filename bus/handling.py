@@ -56,10 +56,11 @@ class Handling:
 
     def begin(self, event: Event) -> Callable[[Event], object] | None:
         """The handler to call now, or None where the event is passed over."""
+        account = self.account
         route = self.route(event)
         if route is None:
+            account.passed_over += 1
             return None
-        account = self.account
         if account.quarantined:
             account.drop("quarantine")
             return None
@@ -67,6 +68,7 @@ class Handling:
         if predicate is not None:
             try:
                 if not predicate(event):
+                    account.passed_over += 1
                     return None
             except Exception as error:
                 self.failed(event, error, final=True)
@@ -114,6 +116,7 @@ class Handling:
         if not final and tries <= options.retries:
             account.retries += 1
             return float(min(RETRY_DELAY_MAX_S, RETRY_DELAY_S * 2 ** (tries - 1)))
+        account.failed += 1
         account.failures += 1
         account.failures_in_a_row += 1
         if account.failures_in_a_row >= options.quarantine_after:
@@ -133,6 +136,7 @@ class Handling:
         what = f"the handler of {event.name} took" if event is not None else "a handler took"
         error = f"{what} over {timeout:g} s"
         account.stuck = True
+        account.failed += 1
         account.failures += 1
         self.quarantine(error + "; its thread is left behind")
         self._services.report_failure(self.subscription, event, error)

@@ -1,10 +1,23 @@
-"""What each subscriber cost: handled, lag, time, drops by cause, errors."""
+"""What each subscriber cost: handled, lag, time, memory, drops by cause, waits, errors."""
 
 from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterator
+from typing import overload
 
 from pydantic import BaseModel
 
 from ..schemas.values import FROZEN
+from .ledger_table import as_text
+from .run_account import RunCost
+
+ADDED = (
+    *("accepted", "handled", "passed_over", "failed", "pending", "bytes_held", "handler_s"),
+    *("cpu_s", "votes", "waits", "wait_s", "failures", "retries"),
+)
+"""What of two rows of one subscriber is added when they are merged."""
 
 
 class LedgerRow(BaseModel):
@@ -16,12 +29,23 @@ class LedgerRow(BaseModel):
     """Who."""
     delivery: str
     """Where its handler runs: loop, thread or gate."""
+    overflow: str = ""
+    """What happens when its mailbox is full; empty in the gate, which has none."""
+    accepted: int = 0
+    """Events that it was to get: handled, failed, passed over, dropped, or still to come."""
     handled: int = 0
     """Events handled."""
+    passed_over: int = 0
+    """Events that its predicate (`when=`) turned away."""
+    failed: int = 0
+    """Events whose handler failed for good."""
     pending: int = 0
     """Events that wait in its mailbox."""
     peak_pending: int = 0
     """Most events that ever waited."""
+    bytes_held: int = 0
+    """About how much memory the waiting events take, bytes; by a sample of them. An event that
+    waits for several is counted with each."""
     lag_s: float = 0.0
     """From the emission of the last handled event to the start of its handler, s."""
     max_lag_s: float = 0.0
@@ -37,7 +61,7 @@ class LedgerRow(BaseModel):
     wait_s: float = 0.0
     """How long it waited for them, s."""
     failures: int = 0
-    """Events whose handler failed for good."""
+    """What went wrong in all: failed events, set-up, teardown, time-outs, votes that are none."""
     retries: int = 0
     """Calls made again after a failure."""
     dropped: dict[str, int] = {}
@@ -52,6 +76,92 @@ class LedgerRow(BaseModel):
         """Events that it did not get, whatever the cause."""
         return sum(self.dropped.values())
 
+    def merged_with(self, other: LedgerRow) -> LedgerRow:
+        """One row of two that each counted a part of what the subscriber cost.
+
+        Counts and times are added; of what is a maximum, the larger stays. Name, delivery and
+        policy are those of this row, the lag that of the other where it has handled anything.
+        """
+        dropped = Counter(self.dropped)
+        dropped.update(other.dropped)
+        fields: dict[str, object] = {
+            name: getattr(self, name) + getattr(other, name) for name in ADDED
+        }
+        return self.model_copy(
+            update={
+                **fields,
+                "peak_pending": max(self.peak_pending, other.peak_pending),
+                "max_lag_s": max(self.max_lag_s, other.max_lag_s),
+                "lag_s": other.lag_s if other.handled else self.lag_s,
+                "dropped": dict(dropped),
+                "quarantined": self.quarantined or other.quarantined,
+                "stuck": self.stuck or other.stuck,
+            }
+        )
+
+
+class Ledger(BaseModel):
+    """What a run cost, and each of its subscribers, as it stood when it was read.
+
+    Iterating gives the rows. Printing shows them as a table:
+
+        print(trainer.ledger)
+        trainer.ledger["TensorBoardCallback"].bytes_held
+        trainer.ledger.run.mean_us
+    """
+
+    model_config = FROZEN
+
+    rows: tuple[LedgerRow, ...] = ()
+    """The subscribers in their order, then what runs in the gate."""
+    runs: tuple[RunCost, ...] = ()
+    """What each open run cost; of `run.ledger`, that run alone."""
+
+    @property
+    def run(self) -> RunCost | None:
+        """What the run cost; of several that are open, the first. None where none is."""
+        return self.runs[0] if self.runs else None
+
+    @property
+    def gate_s(self) -> float:
+        """Time that the training thread spent in gate handlers, at any event, s."""
+        return sum(row.handler_s for row in self.rows if row.delivery == "gate")
+
+    @property
+    def bytes_held(self) -> int:
+        """About how much memory waiting events take, bytes."""
+        return sum(row.bytes_held for row in self.rows)
+
+    def __iter__(self) -> Iterator[LedgerRow]:  # type: ignore[override]
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, which: int | str) -> LedgerRow: ...
+    @overload
+    def __getitem__(self, which: slice) -> tuple[LedgerRow, ...]: ...
+    def __getitem__(self, which: int | str | slice) -> LedgerRow | tuple[LedgerRow, ...]:
+        """A row by its place, or by the subscriber's name.
+
+        Raises:
+            KeyError: no subscriber has that name.
+        """
+        if not isinstance(which, str):
+            return self.rows[which]
+        for row in self.rows:
+            if row.subscriber == which:
+                return row
+        names = ", ".join(row.subscriber for row in self.rows)
+        raise KeyError(f"{which!r} is not in the ledger, which has: {names or 'nobody'}.")
+
+    def __str__(self) -> str:
+        return as_text(self.rows, self.runs)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
 
 class Account:
     """The running account of one subscriber; written by whoever runs its handler."""
@@ -61,6 +171,7 @@ class Account:
         "cpu_s",
         "delivery",
         "dropped",
+        "failed",
         "failures",
         "failures_in_a_row",
         "handled",
@@ -69,10 +180,12 @@ class Account:
         "lag_s",
         "max_lag_s",
         "named_for_cost",
+        "passed_over",
         "quarantined",
         "retries",
         "stuck",
         "subscriber",
+        "turned_away",
         "votes",
         "wait_s",
         "waits",
@@ -82,6 +195,10 @@ class Account:
         self.subscriber = subscriber
         self.delivery = delivery
         self.handled = 0
+        self.passed_over = 0
+        self.failed = 0
+        self.turned_away = 0
+        """Of those dropped, events that did not get as far as the mailbox."""
         self.lag_s = 0.0
         self.max_lag_s = 0.0
         self.handler_s = 0.0
@@ -110,14 +227,34 @@ class Account:
         if count:
             self.dropped[cause] = self.dropped.get(cause, 0) + count
 
-    def row(self, pending: int = 0, peak_pending: int = 0) -> LedgerRow:
-        """The account as it stands."""
+    @property
+    def settled(self) -> int:
+        """Events that it was to get and that are dealt with, whatever came of them."""
+        dropped = sum(self.dropped.values())
+        return self.handled + self.failed + self.passed_over + dropped
+
+    def row(
+        self,
+        pending: int = 0,
+        peak_pending: int = 0,
+        *,
+        accepted: int | None = None,
+        overflow: str = "",
+        bytes_held: int = 0,
+    ) -> LedgerRow:
+        """The account as it stands; where nothing is told, all that was accepted is settled."""
+        dropped = dict(self.dropped)
         return LedgerRow(
             subscriber=self.subscriber,
             delivery=self.delivery,
+            overflow=overflow,
+            accepted=self.settled if accepted is None else accepted + self.turned_away,
             handled=self.handled,
+            passed_over=self.passed_over,
+            failed=self.failed,
             pending=pending,
             peak_pending=peak_pending,
+            bytes_held=bytes_held,
             lag_s=self.lag_s,
             max_lag_s=self.max_lag_s,
             handler_s=self.handler_s,
@@ -127,7 +264,7 @@ class Account:
             wait_s=self.wait_s,
             failures=self.failures,
             retries=self.retries,
-            dropped=dict(self.dropped),
+            dropped=dropped,
             quarantined=self.quarantined,
             stuck=self.stuck,
         )

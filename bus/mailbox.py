@@ -131,6 +131,17 @@ class Mailbox:
         except IndexError:
             return None
 
+    def sample(self, most: int) -> list[Event]:
+        """Some of the waiting events, spread over all of them; from any thread, takes none."""
+        events, found = self._events, []
+        waiting = len(events)
+        for place in range(0, waiting, max(1, waiting // most)):
+            try:
+                found.append(events[place])
+            except IndexError:  # The worker has taken some meanwhile.
+                break
+        return found[:most]
+
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until there is an event or the mailbox is closed; True if there is an event."""
         with self._lock:

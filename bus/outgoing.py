@@ -85,5 +85,6 @@ def _undeliverable(worker: Worker, events: list[Event]) -> None:
     cause = "stuck" if account.stuck else "quarantine" if account.quarantined else ""
     if cause:
         account.drop(cause, len(events))
+        account.turned_away += len(events)
     for event in events:
         worker.handling.done(event)

@@ -277,8 +277,9 @@ class Pump:
                 self._outgoing.forget_finished()
             if now >= self._look_at_runs:
                 self._look_at_runs = now + LOOK_AT_RUNS_S
-                for watch, files in self._watches.values():
+                for link, (watch, files) in self._watches.items():
                     watch.look(now)
+                    link.account.sum_up()
                     if files is not None:
                         files.look()
         except Exception as error:

@@ -6,7 +6,7 @@ import threading
 from types import MethodType
 
 from ..schemas import Event
-from .ledger import LedgerRow
+from .ledger import Ledger
 from .run_link import Numbering, RunLink
 from .subscription import Subscription
 
@@ -44,10 +44,12 @@ class Roster:
         """The open run with that name."""
         return next((link for link in self.links if link.run_id == run_id), None)
 
-    def ledger(self) -> list[LedgerRow]:
-        """What each subscriber cost so far."""
+    def ledger(self, link: RunLink | None = None) -> Ledger:
+        """What each subscriber cost so far, and one run, open or not, or all that are open."""
+        links = [link] if link is not None else self.links
         rows = [subscription.ledger_row() for subscription in self.subscriptions]
-        return rows + [row for link in self.links for row in link.gate.ledger()]
+        rows += [row for each in links for row in each.gate.ledger()]
+        return Ledger(rows=tuple(rows), runs=tuple(each.cost() for each in links))
 
     def refresh(self, link: RunLink | None = None) -> None:
         """Tells the emitters of one run, or of all, who listens; with the lock held."""

@@ -17,6 +17,7 @@ from .deferred import Deferred
 from .emitter import Emitter, Values
 from .gate import GateChain
 from .gate_call import GateCall
+from .run_account import RunAccount, RunCost
 from .subscription import Subscription
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class RunLink:
         self.control = TrainerControl()
         self.gate = GateChain(bus.feedback, self.control, lambda: bus.refresh(self))
         self.pulse = Pulse()
+        self.account = RunAccount()
         self.context: Callable[[], dict[str, Any]] = lambda: {"args": None, "state": state}
         self.numbering = Numbering()
         self.emitters: dict[str, Emitter] = {}
@@ -90,6 +92,10 @@ class RunLink:
     def run_id(self) -> str:
         """The run."""
         return str(self.header["run_id"])
+
+    def cost(self) -> RunCost:
+        """What stepbus cost the run so far; from any thread."""
+        return self.account.cost(*self.key, votes=self.votes.num_votes)
 
     def wall_offset(self) -> float:
         """What to add to the monotonic clock to get wall time, s."""

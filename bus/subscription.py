@@ -14,6 +14,7 @@ from .handler import Handler, check_handler, is_async, name_of
 from .ledger import Account, LedgerRow
 from .listening import handlers_of, handlers_of_handed_on
 from .mailbox import Mailbox, Overflow, check_overflow
+from .memory_held import SAMPLE, held
 from .subscriber import Subscriber
 
 log = get_logger()
@@ -92,6 +93,7 @@ class Subscription:
         self.close = close
         self.account = Account(self.name, self.delivery)
         self.mailbox = self.new_mailbox()
+        self._accepted_before = 0
         self.since = 0.0
         self.changes_nothing = bool(getattr(target, "changes_nothing", False))
         self._counts: dict[tuple[str, int], FilterCounts] = {}
@@ -200,7 +202,22 @@ class Subscription:
 
     def ledger_row(self) -> LedgerRow:
         """The account as it stands."""
-        return self.account.row(len(self.mailbox), self.mailbox.peak)
+        if self.delivery == "gate":
+            return self.account.row()
+        mailbox = self.mailbox
+        waiting = len(mailbox)
+        return self.account.row(
+            waiting,
+            mailbox.peak,
+            accepted=self._accepted_before + mailbox.accepted,
+            overflow=mailbox.overflow,
+            bytes_held=held(mailbox.sample(SAMPLE), waiting) if waiting else 0,
+        )
+
+    def renew_mailbox(self) -> None:
+        """Takes an empty mailbox, for a worker that starts; what came before stays on record."""
+        self._accepted_before += self.mailbox.accepted
+        self.mailbox = self.new_mailbox()
 
     def __repr__(self) -> str:
         return f"<Subscription {self.name} delivery={self.delivery}>"

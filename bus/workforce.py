@@ -64,7 +64,7 @@ class Workforce:
         if stream is not None:
             self._workers[subscription] = stream
             return
-        subscription.mailbox = subscription.new_mailbox()
+        subscription.renew_mailbox()
         if subscription.delivery == "thread":
             worker = ThreadWorker(subscription, self._services)
             worker.start()

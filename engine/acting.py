@@ -56,6 +56,8 @@ class Acting:
         """The rate that the present step uses."""
         self.seconds = 0.0
         """How long actions have taken since this was last set to 0."""
+        self.log_s = 0.0
+        """Of these, how long log rounds have taken; likewise."""
 
     def actions(self) -> Mapping[Action, Act]:
         """What to call for each action."""
@@ -144,7 +146,7 @@ class Acting:
         if outcome.scheduled and step <= self._last_logged and self.window.empty:
             raise Unavailable(f"step {step} has been logged already")
         self._last_logged = step
-        with self._timed():
+        with self._timed(log=True):
             values = self.window.take()
             logs = {"loss": values.pop("loss")} if "loss" in values else {}
             if self._grad_norm is not None:
@@ -192,12 +194,16 @@ class Acting:
         return str(values["path"])
 
     @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _timed(self, *, log: bool = False) -> Iterator[None]:
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            self.seconds += seconds
+            if log:
+                self.log_s += seconds
+                self._link.account.log_s += seconds
 
     @contextlib.contextmanager
     def _busy(self, what: str) -> Iterator[None]:

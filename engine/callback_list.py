@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard
 
-from ..bus import EventBus, LedgerRow, RunLink, Subscriber, TrainerCallback
+from ..bus import EventBus, Ledger, RunLink, Subscriber, TrainerCallback
 from ..bus.diagnostics import get_logger
 from ..bus.registry import Registry, describe, resolve_report_to
 from ..bus.subscriber import overridden_hooks
@@ -206,7 +206,7 @@ def _is_called_in_gate(callback: Callback) -> TypeGuard[TrainerCallback]:
     return isinstance(callback, TrainerCallback) and bool(overridden_hooks(callback))
 
 
-def _give_ledger(subscriber: Any, ledger: Callable[[], list[LedgerRow]]) -> None:
+def _give_ledger(subscriber: Any, ledger: Callable[[], Ledger]) -> None:
     """A display names subscribers that lag: it says by an attribute `ledger` that it wants to."""
     if hasattr(subscriber, "ledger") and subscriber.ledger is None:
         subscriber.ledger = ledger

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
-from ..bus import EventBus, LedgerRow, RunLink
+from ..bus import EventBus, Ledger, RunLink
+from ..bus.run_account import RunAccount
 from ..schemas import TrainerState, TrainingArguments
 from ..schemas.strategies import steps_of
 from .callback_list import CallbackList
@@ -33,6 +36,8 @@ class Drain:
 
     def __init__(self, seconds: float) -> None:
         self._left_s = seconds
+        self.account: RunAccount | None = None
+        """What it takes is noted here, once there is a run."""
 
     def limit(self, seconds: float) -> None:
         """Leaves no more than so many seconds."""
@@ -40,9 +45,20 @@ class Drain:
 
     def flush(self, bus: EventBus) -> None:
         """Waits until all that was emitted has been handled."""
+        with self.timed():
+            bus.flush(self.seconds)
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Takes what the block takes off the seconds that are left, and notes it."""
         started = time.monotonic()
-        bus.flush(self.seconds)
-        self._left_s -= time.monotonic() - started
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - started
+            self._left_s -= seconds
+            if self.account is not None:
+                self.account.drained(seconds)
 
     @property
     def seconds(self) -> float:
@@ -76,7 +92,7 @@ class Ending:
         self._over = False
         self._frozen = False
         self._closed = False
-        self._final_ledger: list[LedgerRow] | None = None
+        self._final_ledger: Ledger | None = None
         self.drain = Drain(args.drain_timeout_s)
         self.summary: RunSummary | None = None
 
@@ -94,6 +110,7 @@ class Ending:
     def opened(self, link: RunLink, working: Working, saving: Saving) -> None:
         """Takes the parts of a run that is open."""
         self._link = link
+        self.drain.account = link.account
         self._working = working
         self._saving = saving
 
@@ -218,16 +235,15 @@ class Ending:
     def _let_go(self, seconds: float) -> None:
         if self._holds_bus:
             self._holds_bus = False
-            self._bus.let_go(seconds)
+            with self.drain.timed():
+                self._bus.let_go(seconds)
 
     @property
-    def ledger(self) -> list[LedgerRow]:
-        """What each subscriber cost so far."""
+    def ledger(self) -> Ledger:
+        """What the run, and each subscriber, cost so far."""
         if self._final_ledger is not None:
-            return list(self._final_ledger)
-        rows = self._bus.ledger
-        # The bus knows the callbacks of the runs that are open.
-        return rows + self._link.gate.ledger() if self._link is not None and self._closed else rows
+            return self._final_ledger
+        return self._bus.ledger_of(self._link) if self._link is not None else self._bus.ledger
 
     def _obey_signal(self) -> None:
         """After a signal, waits for no longer than it leaves."""
@@ -253,7 +269,7 @@ class Ending:
             self.summary = self.summary.completed(
                 checkpoints=tuple(str(path) for path in self._saving.checkpoints()),
                 best_checkpoint=self._state.best_model_checkpoint,
-                ledger=tuple(self.ledger),
+                ledger=self.ledger,
             )
 
     def _open_link(self) -> RunLink:

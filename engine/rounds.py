@@ -169,6 +169,7 @@ class Rounds:
     def _emit(
         self, action: Action, result: str, casts: tuple[Cast, ...], point: str, detail: str
     ) -> None:
+        self._link.account.verdicts[result] += 1
         votes = tuple(cast.vote for cast in casts if not cast.vote.against)
         seen = [vote.step for vote in votes if vote.step is not None]
         values = {

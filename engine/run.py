@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from ..bus import EventBus, LedgerRow, RunLink
+from ..bus import EventBus, Ledger, RunLink
 from ..schemas import TrainerControl, TrainerState, TrainingArguments, Vote
 from ..schemas.errors import StepbusError
 from . import run_identity
@@ -282,7 +282,9 @@ class Run:
         working.rounds.hold("step_end")
         left = self._mark_s = time.perf_counter()
         link.pulse.beat_s = self.bus.clock.monotonic()
-        self._bus_s, acting.seconds = left - entered - acting.seconds, 0.0
+        self._bus_s = left - entered - acting.seconds + acting.log_s
+        acting.seconds = acting.log_s = 0.0
+        link.account.note_step(self._bus_s)
 
     def evaluation_steps(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches of an evaluation, on the model's device; for use within `evaluate()`.
@@ -358,8 +360,8 @@ class Run:
         return self._open_link().control
 
     @property
-    def ledger(self) -> list[LedgerRow]:
-        """What each subscriber cost so far."""
+    def ledger(self) -> Ledger:
+        """What the run, and each subscriber, cost so far; cheap, from any thread."""
         return self._ending.ledger if self._link is not None else self.bus.ledger
 
     def _gate_context(self) -> dict[str, Any]:

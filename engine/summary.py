@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..bus import LedgerRow
+from ..bus import Ledger
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class RunSummary:
     """The best of them, where there is a metric for it."""
     trackers: tuple[str, ...] = ()
     """Trackers that were attached."""
-    ledger: tuple[LedgerRow, ...] = field(default=(), repr=False)
-    """What each subscriber cost."""
+    ledger: Ledger = field(default=Ledger(), repr=False)
+    """What the run, and each subscriber, cost."""
 
     @property
     def undelivered(self) -> int:
@@ -44,7 +44,7 @@ class RunSummary:
         *,
         checkpoints: tuple[str, ...],
         best_checkpoint: str | None,
-        ledger: tuple[LedgerRow, ...],
+        ledger: Ledger,
     ) -> RunSummary:
         """The summary with what is known once all has been delivered."""
         return dataclasses.replace(

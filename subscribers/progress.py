@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Literal, TextIO
 
 from ..bus.built_in import BuiltInCallback
@@ -66,7 +66,7 @@ class ProgressCallback(BuiltInCallback):
         display: DisplayName = "auto",
         stream: TextIO | None = None,
         every_s: float = 10.0,
-        ledger: Callable[[], list[LedgerRow]] | None = None,
+        ledger: Callable[[], Iterable[LedgerRow]] | None = None,
     ) -> None:
         if display not in ("auto", "terminal", "plain", "notebook", "off"):
             raise ArgumentError(

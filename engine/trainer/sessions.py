@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from torch import nn
 
-from ...bus import EventBus, LedgerRow
+from ...bus import EventBus, Ledger
 from ...bus.diagnostics import get_logger
 from ...bus.subscriber import overridden_hooks
 from ...schemas import ACTIONS, TrainerControl, TrainerState, TrainingArguments
@@ -51,7 +51,7 @@ class Sessions:
         """How long the end of a with block waits for subscribers."""
         self.summary: RunSummary | None = None
         """How the last training went."""
-        self._last_ledger: list[LedgerRow] = []
+        self._last_ledger = Ledger()
         self._loaders: tuple[Any, Any] = (None, None)
         """Those that were trained and evaluated on last."""
 
@@ -85,9 +85,9 @@ class Sessions:
         self.control.adopt(control)
 
     @property
-    def ledger(self) -> list[LedgerRow]:
-        """What each subscriber of the present run cost so far, or of the last one."""
-        return self._run.ledger if self._run is not None else list(self._last_ledger)
+    def ledger(self) -> Ledger:
+        """What the present run and each of its subscribers cost so far, or the last one's."""
+        return self._run.ledger if self._run is not None else self._last_ledger
 
     @contextlib.contextmanager
     def _session(self, what: str) -> Iterator[TrainerRun]:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .bus import EventStream as EventStream
     from .bus import Filter as Filter
     from .bus import Lease as Lease
+    from .bus import Ledger as Ledger
     from .bus import LedgerRow as LedgerRow
+    from .bus import RunCost as RunCost
     from .bus import Subscriber as Subscriber
     from .bus import TrainerCallback as TrainerCallback
     from .bus import on as on
@@ -94,8 +96,10 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "EventBus",
         "EventStream",
         "Filter",
+        "Ledger",
         "LedgerRow",
         "Lease",
+        "RunCost",
         "Subscriber",
         "TrainerCallback",
         "on",

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stepbus.bus import EventBus, LedgerRow
+from stepbus.bus import EventBus, Ledger, LedgerRow, RunCost
 from stepbus.bus.oversight import Oversight
 from stepbus.bus.testing import FakeClock, Recorder
 from stepbus.schemas import StepEnd, TrainerState
@@ -151,3 +153,74 @@ def test_rows_are_frozen_and_do_not_change(bus: EventBus) -> None:
     assert bus.ledger[0].handled == 5
     with pytest.raises(ValidationError):
         before.handled = 3
+
+
+LEDGER = Ledger(
+    rows=(
+        LedgerRow(
+            subscriber="slow",
+            delivery="thread",
+            handled=1_200,
+            pending=30,
+            peak_pending=40,
+            bytes_held=48_000,
+            dropped={"overflow": 7},
+        ),
+        LedgerRow(subscriber="Flow", delivery="gate", handled=9, handler_s=0.25),
+    ),
+    runs=(RunCost(run_id="r", steps=9, mean_us=21.25, p99_us=40.0, max_us=1_500.0),),
+)
+
+
+def test_a_row_is_found_by_place_and_by_name() -> None:
+    assert LEDGER["Flow"] is LEDGER[1] is list(LEDGER)[-1]
+    assert (len(LEDGER), LEDGER[:1], LEDGER.gate_s) == (2, (LEDGER["slow"],), 0.25)
+    with pytest.raises(KeyError, match="'flow' is not in the ledger, which has: slow, Flow"):
+        LEDGER["flow"]
+
+
+def test_printed_it_is_a_table_without_columns_of_noughts() -> None:
+    assert (
+        str(LEDGER)
+        == """\
+run r, attempt 1: 9 steps
+the training thread spent 21.2 us a step in stepbus (99 of 100 below 40 us, the dearest 1,500 us)
+subscriber  runs on          events  its time  longest lag  waiting   memory  not delivered
+slow        own thread        1,200    0.0 ms       0.0 ms       30  48.0 kB  7 overflow
+Flow        training thread       9    0.25 s"""
+    )
+    assert str(Ledger()) == "nobody listened"
+    assert "&lt;" in Ledger(rows=(LedgerRow(subscriber="<lambda>", delivery="loop"),))._repr_html_()
+
+
+def test_its_json_reads_back_and_unknown_fields_are_ignored() -> None:
+    text = LEDGER.model_dump_json()
+    assert Ledger.model_validate_json(text) == LEDGER
+    later = text.replace('"pending":30', '"pending":30,"spilled":4')
+    assert Ledger.model_validate_json(later) == LEDGER
+
+
+counts = st.integers(0, 1_000)
+rows = st.builds(
+    LedgerRow,
+    subscriber=st.just("it"),
+    delivery=st.just("thread"),
+    accepted=counts,
+    handled=counts,
+    pending=counts,
+    peak_pending=counts,
+    max_lag_s=st.floats(0, 9),
+    dropped=st.dictionaries(st.sampled_from(["overflow", "deadline"]), counts),
+    stuck=st.booleans(),
+)
+
+
+@given(one=rows, other=rows, third=rows)
+def test_rows_of_one_subscriber_merge_in_any_grouping(
+    one: LedgerRow, other: LedgerRow, third: LedgerRow
+) -> None:
+    both = one.merged_with(other)
+    assert both.handled == one.handled + other.handled
+    assert both.num_dropped == one.num_dropped + other.num_dropped
+    assert both.max_lag_s == max(one.max_lag_s, other.max_lag_s)
+    assert both.merged_with(third) == one.merged_with(other.merged_with(third))

@@ -125,4 +125,4 @@ def test_summary_says_what_ran_and_what_each_subscriber_cost(loop: Loop) -> None
     assert rows["Named"].handled == 12
     assert rows["Named"].delivery == "gate"
     assert rows["Recorder"].handled == len(loop.recorder.events)
-    assert loop.run.ledger == list(summary.ledger)
+    assert loop.run.ledger == summary.ledger

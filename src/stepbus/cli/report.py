@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -13,7 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..bus import LedgerRow
+from ..bus import Ledger, LedgerRow
+from ..bus.ledger_table import LEFT, columns
 from .failure import DEBUG
 
 if TYPE_CHECKING:
@@ -164,9 +165,9 @@ class Report:
         summary = self._job.run.summary
         return summary.checkpoints if summary is not None else ()
 
-    def _ledger(self) -> Sequence[LedgerRow]:
+    def _ledger(self) -> Ledger:
         summary = self._job.run.summary
-        return summary.ledger if summary is not None else ()
+        return summary.ledger if summary is not None else Ledger()
 
 
 def sample_panel(title: str, text: str) -> Panel:
@@ -186,37 +187,14 @@ def lost(row: LedgerRow) -> int:
     return row.num_dropped + row.failures
 
 
-def ledger_table(rows: Sequence[LedgerRow]) -> Table:
+def ledger_table(ledger: Ledger) -> Table:
     """What each subscriber cost; columns of noughts are left out."""
-    columns: dict[str, list[str]] = {
-        "subscriber": [row.subscriber for row in rows],
-        "runs on": [_DELIVERIES.get(row.delivery, row.delivery) for row in rows],
-        "events": [f"{row.handled:,}" for row in rows],
-        "its time": [_duration(row.handler_s) for row in rows],
-        "longest lag": ["" if row.delivery == "gate" else _duration(row.max_lag_s) for row in rows],
-        "votes": [str(row.votes or "") for row in rows],
-        "failed": [str(row.failures or "") for row in rows],
-        "not delivered": [
-            ", ".join(f"{count:,} {cause}" for cause, count in row.dropped.items()) for row in rows
-        ],
-        "out": [row.quarantined for row in rows],
-    }
     table = Table(
         title="what each subscriber cost", title_justify="left", title_style="bold", box=box.SIMPLE
     )
-    kept: list[list[str]] = []
-    for name, cells in columns.items():
-        if any(cells):
-            justify: Any = "left" if name in ("subscriber", "runs on", "out") else "right"
-            table.add_column(name, justify=justify)
-            kept.append(cells)
-    for row_cells in zip(*kept, strict=True):
-        table.add_row(*map(Text, row_cells))
+    found = columns(ledger.rows)
+    for title in found:
+        table.add_column(title, justify="left" if title in LEFT else "right")
+    for cells in zip(*found.values(), strict=True):
+        table.add_row(*map(Text, cells))
     return table
-
-
-_DELIVERIES = {"gate": "training thread", "loop": "event loop", "thread": "own thread"}
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1e3:.1f} ms"
