@@ -1,4 +1,4 @@
-"""How it gets there: subscribe, emit, pump, mailboxes, delivery, control channel, ledger."""
+"""How it gets there: subscribe, emit, pump, mailboxes, delivery, control channel, log, ledger."""
 
 from .control_channel import ControlChannel, LocalTransport, RunControl, VoteTransport
 from .deferred import Deferred
