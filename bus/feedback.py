@@ -91,3 +91,10 @@ class Feedback:
                 emitter = link.emitters["subscriber_failed"]
                 if emitter.wanted:
                     emitter.emit(values, note=subscription)
+
+    def report_behind(self, subscription: Subscription, values: dict[str, Any]) -> None:
+        """Publishes `subscriber_behind` for all others to know."""
+        for link in self._roster.links:
+            emitter = link.emitters["subscriber_behind"]
+            if emitter.wanted:
+                emitter.emit({"subscriber": subscription.name, **values}, note=subscription)

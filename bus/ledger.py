@@ -15,7 +15,7 @@ from .run_account import RunCost
 
 ADDED = (
     *("accepted", "handled", "passed_over", "failed", "pending", "bytes_held", "handler_s"),
-    *("cpu_s", "votes", "waits", "wait_s", "failures", "retries"),
+    *("cpu_s", "votes", "waits", "wait_s", "failures", "retries", "fell_behind"),
 )
 """What of two rows of one subscriber is added when they are merged."""
 
@@ -66,6 +66,12 @@ class LedgerRow(BaseModel):
     """Calls made again after a failure."""
     dropped: dict[str, int] = {}
     """Events that it did not get, by cause: overflow, quarantine, deadline, stuck."""
+    behind: bool = False
+    """Whether it falls behind: events come faster than it handles them."""
+    fell_behind: int = 0
+    """How often it began to."""
+    remedy: str = ""
+    """What would have helped when it fell behind last: `logging_steps=20 would do`."""
     quarantined: str = ""
     """Why it gets no further events; empty while it does."""
     stuck: bool = False
@@ -94,6 +100,8 @@ class LedgerRow(BaseModel):
                 "max_lag_s": max(self.max_lag_s, other.max_lag_s),
                 "lag_s": other.lag_s if other.handled else self.lag_s,
                 "dropped": dict(dropped),
+                "behind": self.behind or other.behind,
+                "remedy": self.remedy or other.remedy,
                 "quarantined": self.quarantined or other.quarantined,
                 "stuck": self.stuck or other.stuck,
             }
@@ -167,6 +175,7 @@ class Account:
     """The running account of one subscriber; written by whoever runs its handler."""
 
     __slots__ = (
+        "behind",
         "busy_since",
         "cpu_s",
         "delivery",
@@ -174,6 +183,7 @@ class Account:
         "failed",
         "failures",
         "failures_in_a_row",
+        "fell_behind",
         "handled",
         "handler_s",
         "handling",
@@ -182,6 +192,7 @@ class Account:
         "named_for_cost",
         "passed_over",
         "quarantined",
+        "remedy",
         "retries",
         "stuck",
         "subscriber",
@@ -210,6 +221,9 @@ class Account:
         self.failures_in_a_row = 0
         self.retries = 0
         self.dropped: dict[str, int] = {}
+        self.behind = False
+        self.fell_behind = 0
+        self.remedy = ""
         self.quarantined = ""
         self.stuck = False
         self.named_for_cost = False
@@ -265,6 +279,9 @@ class Account:
             failures=self.failures,
             retries=self.retries,
             dropped=dropped,
+            behind=self.behind and pending > 0,
+            fell_behind=self.fell_behind,
+            remedy=self.remedy,
             quarantined=self.quarantined,
             stuck=self.stuck,
         )

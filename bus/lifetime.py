@@ -19,6 +19,7 @@ from . import fork
 from .checks import check_seconds
 from .clock import Clock
 from .control_channel import ControlChannel
+from .falling_behind import FallingBehind
 from .feedback import Feedback
 from .outgoing import Target
 from .pump import Pump
@@ -59,6 +60,7 @@ class BusLifetime:
         self._holders: int | None = None
         """Runs that the bus was started for; None where somebody else started it."""
         self._workforce = Workforce(self.feedback, backend)
+        self._falling_behind = FallingBehind(self.feedback.report_behind)
         self._closed = False
         self._inert = False
         self._host: anyio.abc.TaskGroup | None = None
@@ -256,8 +258,9 @@ class BusLifetime:
         self._workforce.wake(workers)
 
     def look_after_workers(self, now: float) -> None:
-        """Notices handlers over their time-out and those that cost much; for the pump."""
+        """Notices who is over its time-out, costs much or falls behind; for the pump."""
         self._workforce.look(now)
+        self._falling_behind.look(self._workforce.workers, now)
 
     def make_inert(self) -> None:
         """Called in a forked child: see `bus.fork`."""

@@ -15,6 +15,9 @@ from .checks import check_count
 Overflow = Literal["buffer", "drop_oldest", "drop_newest", "latest"]
 OVERFLOWS: tuple[Overflow, ...] = ("buffer", "drop_oldest", "drop_newest", "latest")
 
+LOSSY = frozenset({"drop_oldest", "drop_newest", "latest"})
+"""Policies whose way of keeping up is to drop."""
+
 BUFFER_SIZE = 100_000
 """What `buffer` keeps in memory."""
 MAILBOX_SIZE = 1_024
@@ -78,6 +81,11 @@ class Mailbox:
     def settled(self) -> int:
         """How many of the accepted events were dealt with, whatever came of them."""
         return self._worked + self._dropped
+
+    @property
+    def worked(self) -> int:
+        """How many of the accepted events its worker was given and has done with."""
+        return self._worked
 
     def put(self, events: Sequence[Event]) -> bool:
         """Adds events in order; never waits. False when the mailbox is closed and took none."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from .diagnostics import get_logger
+from .remedies import elsewhere
 from .thread_worker import ThreadWorker
 
 log = get_logger()
@@ -52,6 +53,6 @@ class Oversight:
             account.named_for_cost = True
             log.warning(
                 f"subscriber {account.subscriber} takes {share:.0%} of the run's time in Python, "
-                "which the training thread has to wait for: give it fewer events (every=), or hand "
-                "its work to another process."
+                "which the training thread has to wait for: give it fewer events (every=), or "
+                f"{elsewhere()}."
             )

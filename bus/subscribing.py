@@ -157,6 +157,11 @@ class Subscribing(ABC):
 
     @overload
     def subscribe(
+        self, event: Literal["subscriber_behind"], /, **options: Unpack[SubscribeOptions]
+    ) -> Decorator[ev.SubscriberBehind]: ...
+
+    @overload
+    def subscribe(
         self, event: Literal["stalled"], /, **options: Unpack[SubscribeOptions]
     ) -> Decorator[ev.Stalled]: ...
 

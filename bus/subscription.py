@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from ..schemas import Event, Resumed, Stalled, SubscriberFailed, TrainingEvent
+from ..schemas import (
+    Event,
+    Resumed,
+    Stalled,
+    SubscriberBehind,
+    SubscriberFailed,
+    TrainingEvent,
+)
 from ..schemas.errors import ArgumentError, nearest
 from .checks import check_count, check_seconds
 from .diagnostics import get_logger
@@ -22,7 +29,7 @@ log = get_logger()
 Delivery = Literal["loop", "thread", "gate"]
 DELIVERIES: tuple[Delivery, ...] = ("loop", "thread", "gate")
 
-NOT_BY_THE_ENGINE = (Resumed, Stalled, SubscriberFailed)
+NOT_BY_THE_ENGINE = (Resumed, Stalled, SubscriberBehind, SubscriberFailed)
 """Events of stepbus that other threads emit."""
 
 

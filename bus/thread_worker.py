@@ -16,7 +16,9 @@ from .mailbox import Mailbox
 from .subscription import Subscription
 
 CPU_EVERY = 64
-"""Events after which processor time is read at the latest; reading it costs a system call."""
+CPU_EVERY_S = 0.5
+"""Events, or time in handlers, after which processor time is read at the latest; reading it costs
+a system call."""
 
 
 class ThreadWorker:
@@ -81,7 +83,7 @@ class ThreadWorker:
     def _serve(self) -> None:
         mailbox, handling = self.mailbox, self.handling
         take, settle, hurry = mailbox.take, mailbox.settle, self._hurry
-        since_charge = 0
+        account, since_charge, charge_at_s = handling.account, 0, CPU_EVERY_S
         while True:
             event = take()
             if event is None:
@@ -91,15 +93,15 @@ class ThreadWorker:
                     return
                 continue
             if hurry.is_set():
-                handling.account.drop("deadline")
+                account.drop("deadline")
             else:
                 self._handle(event)
             handling.done(event)
             settle()
             since_charge += 1
-            if since_charge >= CPU_EVERY:
+            if since_charge >= CPU_EVERY or account.handler_s > charge_at_s:
                 self._charge_cpu()
-                since_charge = 0
+                since_charge, charge_at_s = 0, account.handler_s + CPU_EVERY_S
 
     def _handle(self, event: Event) -> None:
         handling = self.handling

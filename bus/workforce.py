@@ -50,6 +50,11 @@ class Workforce:
         """Takes a stream, whose reader does its own work."""
         self._streams[worker.subscription] = worker
 
+    @property
+    def workers(self) -> list[Worker]:
+        """All that are at work."""
+        return list(self._workers.values())
+
     def worker_of(self, subscription: Subscription) -> Worker | None:
         """Who runs a subscription; None while nobody does."""
         return self._workers.get(subscription)

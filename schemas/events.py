@@ -45,8 +45,8 @@ class TrainingEvent(Event):
         predict                                        prediction_step ..., predict
 
     At any time: `verdict` (somebody's vote was acted on or refused), `subscriber_failed`,
-    `stalled` and `resumed` (no step ended for long, and it goes on), `batch_size_retry`,
-    `optimizer_step_skipped` (fp16).
+    `subscriber_behind`, `stalled` and `resumed` (no step ended for long, and it goes on),
+    `batch_size_retry`, `optimizer_step_skipped` (fp16).
     """
 
 
@@ -285,6 +285,28 @@ class SubscriberFailed(TrainingEvent):
     """True when it gets no further events."""
 
 
+class SubscriberBehind(TrainingEvent):
+    """Events come faster than a subscriber handles them; or it has caught up again."""
+
+    name: Literal["subscriber_behind"] = "subscriber_behind"
+    subscriber: str
+    """Who."""
+    waiting: int
+    """Events that wait for it."""
+    kind: str = ""
+    """The kind that most of them are of."""
+    arriving_per_s: float = 0.0
+    """Events that come, a second, lately."""
+    handled_per_s: float = 0.0
+    """Events that it handles, a second, lately."""
+    lag_s: float = 0.0
+    """From the emission of the last handled event to the start of its handler, s."""
+    remedy: str = ""
+    """What would help, such as `logging_steps=20 would do`."""
+    caught_up: bool = False
+    """True when it no longer falls behind."""
+
+
 class Stalled(TrainingEvent):
     """No step has ended for long, outside of evaluation and saving."""
 
@@ -335,6 +357,7 @@ AnyEvent = Annotated[
     | PushBegin
     | Verdict
     | SubscriberFailed
+    | SubscriberBehind
     | Stalled
     | Resumed
     | BatchSizeRetry,

@@ -10,7 +10,12 @@ from ..schemas import Event
 from ..schemas.event import event_class
 from .reporter import Reporter
 
-LEVELS = {"run_failed": "error", "stalled": "warning", "subscriber_failed": "warning"}
+LEVELS = {
+    "run_failed": "error",
+    "stalled": "warning",
+    "subscriber_behind": "warning",
+    "subscriber_failed": "warning",
+}
 """Levels of the kinds that are no information only."""
 _LEFT_OUT = {"name", "schema_version", "monotonic"}
 
@@ -48,6 +53,7 @@ class StructuredLog(EventEntries):
     on_save = EventEntries._write
     on_verdict = EventEntries._write
     on_subscriber_failed = EventEntries._write
+    on_subscriber_behind = EventEntries._write
     on_stalled = EventEntries._write
     on_resumed = EventEntries._write
     on_batch_size_retry = EventEntries._write

@@ -20,10 +20,11 @@ EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream Filter InitEnd
 JSONLHistory Lease Ledger LedgerRow Log LossCurve OptimizerStep OptimizerStepSkipped
 PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback ProgressCallback PushBegin
 Resumed RunCost RunFailed RunSummary Save SaveStrategy SchedulerType Stalled StepBegin StepEnd
-StepbusError StructuredLog Subscriber SubscriberFailed SubstepEnd TensorBoardCallback TrainBegin
-TrainEnd TrainOutput Trainer TrainerCallback TrainerControl TrainerState TrainingArguments
-TrainingEvent TrainingRun UnknownEvent Verdict Vote VotePolicy __version__ default_data_collator
-enable_full_determinism get_last_checkpoint get_scheduler on parse_event set_seed
+StepbusError StructuredLog Subscriber SubscriberBehind SubscriberFailed SubstepEnd
+TensorBoardCallback TrainBegin TrainEnd TrainOutput Trainer TrainerCallback TrainerControl
+TrainerState TrainingArguments TrainingEvent TrainingRun UnknownEvent Verdict Vote VotePolicy
+__version__ default_data_collator enable_full_determinism get_last_checkpoint get_scheduler on
+parse_event set_seed
 """.split()
 
 

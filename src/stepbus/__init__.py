@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .schemas import StepBegin as StepBegin
     from .schemas import StepbusError as StepbusError
     from .schemas import StepEnd as StepEnd
+    from .schemas import SubscriberBehind as SubscriberBehind
     from .schemas import SubscriberFailed as SubscriberFailed
     from .schemas import SubstepEnd as SubstepEnd
     from .schemas import TrainBegin as TrainBegin
@@ -151,6 +152,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "StepBegin",
         "StepEnd",
         "StepbusError",
+        "SubscriberBehind",
         "SubscriberFailed",
         "SubstepEnd",
         "TrainBegin",

@@ -242,7 +242,8 @@ def test_the_kinds_are_those_of_the_reference_and_ours() -> None:
     }
     ours = set(
         """
-        run_failed verdict subscriber_failed stalled resumed batch_size_retry optimizer_step_skipped
+        run_failed verdict subscriber_failed subscriber_behind stalled resumed batch_size_retry
+        optimizer_step_skipped
         """.split()
     )
     kinds = {kind.model_fields["name"].default for kind in KINDS}
