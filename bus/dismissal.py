@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from .diagnostics import get_logger
 from .loop_host import LoopHost
 from .loop_worker import LoopWorker
+from .process_worker import ProcessWorker
 from .thread_worker import ThreadWorker
 from .waiting import Countdown
 from .worker import Worker
@@ -17,38 +18,47 @@ from .worker import Worker
 log = get_logger()
 
 GRACE_S = 1.0
+KILL_WITHIN_S = 5.0
 GRACE_SHARE = 0.2
 """The last part of the time, at most GRACE_S, in which those still at work are told to stop."""
 
 
-def dismiss(
-    workers: Sequence[ThreadWorker | LoopWorker], loop: LoopHost | None, deadline: float
-) -> None:
+Hired = ThreadWorker | LoopWorker | ProcessWorker
+"""The workers that a bus starts and ends."""
+
+
+def dismiss(workers: Sequence[Hired], loop: LoopHost | None, deadline: float) -> None:
     """Lets workers handle their mail and tear down, until the deadline (monotonic, s).
 
     Shortly before it the rest of the mail is dropped and async handlers are cancelled; what has
-    not ended then is left behind, named with the place where it stands.
+    not ended then is left behind, or killed where it is a process, named with the place where it
+    stands.
     """
     left = max(0.0, deadline - time.monotonic())
     grace = min(GRACE_S, left * GRACE_SHARE)
     for worker in workers:
         worker.mailbox.close()
+        if isinstance(worker, ProcessWorker):
+            worker.wake()
     tasks = [worker for worker in workers if isinstance(worker, LoopWorker)]
     if loop is not None:
         loop.wake(tasks)
         if loop.here:
             # On their own loop they can only end after this call has returned.
-            workers = [worker for worker in workers if isinstance(worker, ThreadWorker)]
+            workers = [worker for worker in workers if not isinstance(worker, LoopWorker)]
     _wait_finished(workers, deadline - grace)
     late = [worker for worker in workers if not worker.finished.is_set()]
     for worker in late:
-        if isinstance(worker, ThreadWorker):
+        if not isinstance(worker, LoopWorker):
             worker.abandon()
         elif loop is not None:
             loop.cancel([worker])
     _wait_finished(late, max(deadline, time.monotonic() + 0.05))
     for worker in workers:
-        if not worker.finished.is_set():
+        if isinstance(worker, ProcessWorker):
+            if not worker.finished.is_set():
+                _kill(worker)
+        elif not worker.finished.is_set():
             _leave_behind(worker)
         elif isinstance(worker, ThreadWorker):
             worker.join(1.0)
@@ -75,10 +85,7 @@ def _leave_behind(worker: ThreadWorker | LoopWorker) -> None:
     worker.handling.drop("stuck", discarded)
     if known and not discarded:
         return
-    name, event = worker.subscription.name, worker.handling.event
-    place = f"its {worker.phase}"
-    if worker.phase == "handlers" and event is not None:
-        place = f"its handler of {event.name} (step {event.step})"
+    name, place = worker.subscription.name, _place(worker)
     lost = f"{len(discarded)} events were not delivered."
     if isinstance(worker, LoopWorker):
         log.error(f"subscriber {name} blocks its event loop in {place}: it is left behind, {lost}")
@@ -89,6 +96,23 @@ def _leave_behind(worker: ThreadWorker | LoopWorker) -> None:
         f"subscriber {name} is stuck in {place}: its thread is left behind, {lost} It stands at\n"
         f"{stack}"
     )
+
+
+def _place(worker: Worker) -> str:
+    event = worker.handling.event
+    if worker.phase == "handlers" and event is not None:
+        return f"its handler of {event.name} (step {event.step})"
+    return f"its {worker.phase}"
+
+
+def _kill(worker: ProcessWorker) -> None:
+    name, place, mailbox = worker.subscription.name, _place(worker), worker.mailbox
+    num_left = mailbox.accepted - mailbox.settled
+    log.error(
+        f"subscriber {name} does not return from {place}: its process is killed, {num_left} events "
+        "were not delivered"
+    )
+    worker.end_by_force(KILL_WITHIN_S)
 
 
 def _report_undelivered(workers: Sequence[Worker]) -> None:

@@ -199,6 +199,7 @@ class EventBus(BusLifetime, Subscribing):
                 link.numbering = former[1]
             self._roster.links = [*self._roster.links, link]
             self._roster.refresh(link)
+            self._workforce.note_run(link, is_open=True)
         files = None
         if folder is not None:
             files = VoteFiles(folder, lambda vote, settle: self._post_file(vote, run_id, settle))
@@ -222,6 +223,7 @@ class EventBus(BusLifetime, Subscribing):
             if self._pump is not None:
                 self._pump.unwatch(link)
             self._roster.links = [other for other in self._roster.links if other is not link]
+            self._workforce.note_run(link, is_open=False)
 
         def forget() -> None:
             for subscription in self._roster.subscriptions:

@@ -267,6 +267,7 @@ class BusLifetime:
         self._inert = True
         self.append = fork.refuse
         self._pump = None
+        self._workforce.make_inert()
         # One of the parent's threads may have held it.
         self._roster.lock = threading.RLock()
         for link in self._roster.links:

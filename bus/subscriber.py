@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from ..schemas import Event, TrainerControl, TrainerState
@@ -59,7 +59,7 @@ class Subscriber:
     """
 
     delivery: ClassVar[str | None] = None
-    """thread, loop or gate; None: thread for sync methods, loop for async ones."""
+    """thread, loop, process or gate; None: thread for sync methods, loop for async ones."""
     overflow: ClassVar[str] = "buffer"
     mailbox_size: ClassVar[int | None] = None
     timeout: ClassVar[float | None] = None
@@ -78,6 +78,16 @@ class Subscriber:
 
     def close(self) -> Any:
         """Teardown, called where the handlers run, after the last event. May be async."""
+
+    def made_with(self) -> Mapping[str, Any] | None:
+        """The keyword arguments that make another one like it, for `delivery="process"`.
+
+        None where it cannot be made again. A class without a constructor of its own needs none;
+        one that has a constructor overrides this beside it. What is set on an instance later does
+        not cross.
+        """
+        own = [name for name in vars(self) if not name.startswith("_stepbus_")]
+        return {} if not own and type(self).__init__ is object.__init__ else None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint should keep of it; nothing by default."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from ..schemas import Event
@@ -42,7 +42,7 @@ class SubscribeOptions(TypedDict, total=False):
     before: int | None
     interval_s: float | None
     when: Callable[[Any], object] | None
-    delivery: Literal["loop", "thread", "gate"] | None
+    delivery: Literal["loop", "thread", "process", "gate"] | None
     overflow: Overflow
     mailbox_size: int | None
     timeout: float | None
@@ -52,6 +52,8 @@ class SubscribeOptions(TypedDict, total=False):
     required: bool
     wait_for_values: bool
     name: str | None
+    own: bool
+    arguments: Mapping[str, Any] | None
 
 
 FILTERS = ("every", "once", "after", "before", "interval_s", "when")
@@ -192,6 +194,9 @@ class Subscribing(ABC):
     def subscribe(self, subscriber: S, /, **options: Unpack[SubscribeOptions]) -> S: ...
 
     @overload
+    def subscribe(self, subscriber: type[S], /, **options: Unpack[SubscribeOptions]) -> S: ...
+
+    @overload
     def subscribe(
         self, *events: str | type[Event], **options: Unpack[SubscribeOptions]
     ) -> Decorator[Any]: ...
@@ -211,8 +216,10 @@ class Subscribing(ABC):
 
         Options:
             delivery: where the handler runs. Async functions run on the event loop (`loop`),
-                others in a thread of their own (`thread`). `gate` runs on the training thread,
-                before the votes are merged: exact, and the step waits for it.
+                others in a thread of their own (`thread`). `process` runs in another process,
+                which whatever burns Python time needs: functions at the top of a module, and
+                `Subscriber` classes. `gate` runs on the training thread, before the votes are
+                merged: exact, and the step waits for it.
             overflow, mailbox_size: what happens to events that come faster than they are handled;
                 see `Mailbox`.
             timeout: seconds a handler may take. On the loop it is cancelled then; a thread cannot
@@ -224,10 +231,14 @@ class Subscribing(ABC):
             wait_for_values: for `gate`, wait for values that are still on the device, instead of
                 None.
             name: who it is in votes and in the ledger.
+            own: for `process`, a process of its own, not the one that subscribers share.
+            arguments: with a `Subscriber` class, the keyword arguments that make it; the instance
+                is returned. For `process` they must be JSON.
 
         Raises:
             ArgumentError: unknown event or option, a wrong number of arguments, an async handler
-                with `thread` or `gate`, a size or time that is not positive.
+                with `thread`, `process` or `gate`, a size or time that is not positive, or for
+                `process` something that another process cannot import or make.
             BusClosedError: the bus is closed.
         """
         self._check_open()
@@ -239,6 +250,8 @@ class Subscribing(ABC):
             raise ArgumentError("subscribe() needs an event: a name such as 'step_end', or '*'.")
         if len(events) == 1 and _is_subscriber(events[0]):
             return self._subscribe_subscriber(events[0], options)
+        if options.pop("arguments", None) is not None:
+            raise ArgumentError("arguments= is for a Subscriber class: bind a function's own.")
         kinds = [self._kind(event) for event in events]
         chosen = Filter(**{name: options.pop(name) for name in FILTERS if name in options})
         settings = Options(**options).checked()
@@ -276,14 +289,27 @@ class Subscribing(ABC):
             )
         return Event if event == "*" else event_class(event)
 
-    def _subscribe_subscriber(self, subscriber: Subscriber, options: dict[str, Any]) -> Subscriber:
+    def _subscribe_subscriber(
+        self, subscriber: Subscriber | type[Subscriber], options: dict[str, Any]
+    ) -> Subscriber:
         for name in FILTERS:
             if name in options:
                 raise ArgumentError(
                     f"{name}= is for functions: mark the method instead, @on({name}=...)."
                 )
-        self._add(subscription_of_subscriber(subscriber, options))
-        return subscriber
+        arguments = options.pop("arguments", None)
+        if isinstance(subscriber, type) and (
+            arguments is not None or options.get("delivery") == "process"
+        ):
+            arguments = dict(arguments or {})
+            subscriber = _made(subscriber, arguments)
+        elif arguments is not None:
+            raise ArgumentError(
+                f"arguments= is for a class, and {subscriber!r} is made already: leave it out."
+            )
+        subscription = subscription_of_subscriber(subscriber, options, arguments)
+        self._add(subscription)
+        return subscription.target  # type: ignore[return-value]
 
     @abstractmethod
     def _add(self, subscription: Subscription) -> None:
@@ -296,6 +322,15 @@ class Subscribing(ABC):
     @abstractmethod
     def _check_open(self) -> None:
         """Raises BusClosedError once the bus is closed."""
+
+
+def _made(kind: type[S], arguments: dict[str, Any]) -> S:
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise ArgumentError(
+            f"{kind.__name__} cannot be made with arguments={arguments!r}: {error}."
+        ) from error
 
 
 def _is_subscriber(target: object) -> bool:

@@ -22,12 +22,13 @@ from .ledger import Account, LedgerRow
 from .listening import handlers_of, handlers_of_handed_on
 from .mailbox import Mailbox, Overflow, check_overflow
 from .memory_held import SAMPLE, held
+from .sidecar.recipe import Recipe, recipe_of_function, recipe_of_subscriber
 from .subscriber import Subscriber
 
 log = get_logger()
 
-Delivery = Literal["loop", "thread", "gate"]
-DELIVERIES: tuple[Delivery, ...] = ("loop", "thread", "gate")
+Delivery = Literal["loop", "thread", "process", "gate"]
+DELIVERIES: tuple[Delivery, ...] = ("loop", "thread", "process", "gate")
 
 NOT_BY_THE_ENGINE = (Resumed, Stalled, SubscriberBehind, SubscriberFailed)
 """Events of stepbus that other threads emit."""
@@ -56,18 +57,18 @@ class Options(NamedTuple):
     required: bool = False
     wait_for_values: bool = False
     name: str | None = None
+    own: bool = False
 
     def checked(self) -> Options:
         """The options, once they are known to be sound; raises ArgumentError."""
-        if self.delivery == "process":
-            raise ArgumentError(
-                "delivery='process' is not built yet: use 'thread', or hand the work to a process "
-                "of your own from there."
-            )
         if self.delivery is not None and self.delivery not in DELIVERIES:
             raise ArgumentError(
                 f"delivery={self.delivery!r} is no delivery: "
                 f"{nearest(str(self.delivery), DELIVERIES)}"
+            )
+        if self.own and self.delivery != "process":
+            raise ArgumentError(
+                f"own=True is for delivery='process', and this is {self.delivery!r}: leave it out."
             )
         check_overflow(self.overflow, self.mailbox_size)
         check_seconds("timeout", self.timeout)
@@ -87,6 +88,7 @@ class Subscription:
         *,
         open_: Callable[[], Any] | None = None,
         close: Callable[[], Any] | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> None:
         self.target = target
         self.routes = tuple(routes)
@@ -94,14 +96,20 @@ class Subscription:
         self.name = options.name or name_of(target)
         self.asynchronous = self._all_async()
         self.delivery: Delivery = self._choose_delivery()
+        self.recipe: Recipe | None = None
+        """How another process makes it again, where it is to be served there."""
         if self.delivery == "gate":
             self._check_gate()
+        elif self.delivery == "process":
+            self.recipe = self._recipe(arguments)
         self.open = open_
         self.close = close
         self.account = Account(self.name, self.delivery)
         self.mailbox = self.new_mailbox()
         self._accepted_before = 0
         self.since = 0.0
+        self.num_sent = 0
+        """Events that are with another process and not dealt with yet."""
         self.changes_nothing = bool(getattr(target, "changes_nothing", False))
         self._counts: dict[tuple[str, int], FilterCounts] = {}
 
@@ -148,6 +156,12 @@ class Subscription:
                 f"{self.name}: timeout= has no effect with delivery='gate', since nothing can end "
                 "a call on the training thread: leave it out."
             )
+
+    def _recipe(self, arguments: dict[str, Any] | None) -> Recipe:
+        if isinstance(self.target, Subscriber):
+            return recipe_of_subscriber(self.target, arguments)
+        kinds = [route.event_class for route in self.routes]
+        return recipe_of_function(self.target, kinds, self.routes[0].filter)
 
     def new_mailbox(self) -> Mailbox:
         """An empty mailbox with the subscription's policy; what it drops goes on the account."""
@@ -212,13 +226,13 @@ class Subscription:
         if self.delivery == "gate":
             return self.account.row()
         mailbox = self.mailbox
-        waiting = len(mailbox)
+        waiting = len(mailbox) + self.num_sent
         return self.account.row(
             waiting,
             mailbox.peak,
             accepted=self._accepted_before + mailbox.accepted,
             overflow=mailbox.overflow,
-            bytes_held=held(mailbox.sample(SAMPLE), waiting) if waiting else 0,
+            bytes_held=held(mailbox.sample(SAMPLE), len(mailbox)) if len(mailbox) else 0,
         )
 
     def renew_mailbox(self) -> None:
@@ -238,8 +252,15 @@ def subscription_of_function(
     return Subscription(handler, [Route(kind, function, chosen) for kind in kinds], options)
 
 
-def subscription_of_subscriber(subscriber: Subscriber, overrides: dict[str, Any]) -> Subscription:
-    """A subscription of all methods of a subscriber, with its class attributes as options."""
+def subscription_of_subscriber(
+    subscriber: Subscriber | type[Subscriber],
+    overrides: dict[str, Any],
+    arguments: dict[str, Any] | None = None,
+) -> Subscription:
+    """A subscription of all methods of a subscriber, with its class attributes as options.
+
+    `arguments` are those that it was made with, where that is known.
+    """
     if isinstance(subscriber, type):
         raise ArgumentError(
             f"{subscriber.__name__} is a class: subscribe an instance, {subscriber.__name__}()."
@@ -267,4 +288,5 @@ def subscription_of_subscriber(subscriber: Subscriber, overrides: dict[str, Any]
         Options(**{**defaults, **overrides}),
         open_=subscriber.open,
         close=subscriber.close,
+        arguments=arguments,
     )

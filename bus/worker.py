@@ -11,7 +11,7 @@ from .subscription import Subscription
 
 
 class Worker(Protocol):
-    """A delivery: takes events from a mailbox and calls handlers. `process` will be another."""
+    """A delivery: takes events from a mailbox and has handlers called."""
 
     subscription: Subscription
     mailbox: Mailbox

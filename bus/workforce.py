@@ -9,12 +9,15 @@ from collections.abc import Iterable
 import anyio
 
 from ..schemas.errors import DeliveryError
-from .dismissal import dismiss
+from .dismissal import Hired, dismiss
 from .event_stream import StreamWorker
 from .handling import Services
 from .loop_host import LoopHost
 from .loop_worker import LoopWorker
 from .oversight import Oversight
+from .process_worker import ProcessWorker
+from .run_link import RunLink
+from .sidecar.feeder import Feeder
 from .subscription import Subscription
 from .thread_worker import ThreadWorker
 from .waiting import Countdown
@@ -29,11 +32,14 @@ class Workforce:
         self._backend = backend
         self._workers: dict[Subscription, Worker] = {}
         self._streams: dict[Subscription, StreamWorker] = {}
-        self._leaving: list[ThreadWorker | LoopWorker] = []
+        self._leaving: list[Hired] = []
         self._lock = threading.Lock()
         self._loop: LoopHost | None = None
         self._host_loop = False
         self._oversight = Oversight()
+        self._feeder: Feeder | None = None
+        self._num_processed = 0
+        self._runs: set[tuple[str, int, int]] = set()
 
     def use_host_loop(self, tasks: anyio.abc.TaskGroup) -> None:
         """Runs async handlers as tasks of a host's own; to be called on its loop."""
@@ -74,10 +80,28 @@ class Workforce:
             worker = ThreadWorker(subscription, self._services)
             worker.start()
             self._workers[subscription] = worker
+        elif subscription.delivery == "process":
+            self._workers[subscription] = self._feed(subscription)
         else:
             task = LoopWorker(subscription, self._services)
             self._workers[subscription] = task
             self._loop_host().add(task)
+
+    def _feed(self, subscription: Subscription) -> ProcessWorker:
+        if self._feeder is None:
+            self._feeder = Feeder(self._runs)
+            self._feeder.start()
+        self._num_processed += 1
+        worker = ProcessWorker(subscription, self._services, self._num_processed, self._feeder.wake)
+        self._feeder.add(worker)
+        return worker
+
+    def note_run(self, link: RunLink, *, is_open: bool) -> None:
+        """Tells handlers' processes which runs are open."""
+        key = (*link.key, int(link.header["rank"]))
+        self._runs = {k for k in self._runs if k != key} | ({key} if is_open else set())
+        if self._feeder is not None:
+            self._feeder.note_run(*key, is_open=is_open)
 
     def _loop_host(self) -> LoopHost:
         if self._loop is None or self._loop.ended.is_set():
@@ -115,6 +139,8 @@ class Workforce:
             if isinstance(worker, LoopWorker):
                 if loop is not None:
                     loop.mark(worker)
+            elif isinstance(worker, ProcessWorker):
+                worker.wake()
             elif isinstance(worker, StreamWorker):
                 worker.notify()
         if loop is not None:
@@ -144,7 +170,7 @@ class Workforce:
     def _is_caller(self, worker: Worker) -> bool:
         if isinstance(worker, ThreadWorker):
             return worker.stack_thread == threading.get_ident()
-        return self._on_loop()
+        return not isinstance(worker, ProcessWorker) and self._on_loop()
 
     def _on_loop(self) -> bool:
         return self._loop is not None and self._loop.here
@@ -163,11 +189,13 @@ class Workforce:
         if stream is not None:
             stream.end()
             stream.notify()
-        if isinstance(worker, ThreadWorker | LoopWorker):
+        if isinstance(worker, Hired):
             with self._lock:
                 self._leaving.append(worker)
             worker.mailbox.close()
-            if isinstance(worker, LoopWorker) and self._loop is not None:
+            if isinstance(worker, ProcessWorker):
+                worker.wake()
+            elif isinstance(worker, LoopWorker) and self._loop is not None:
                 self._loop.wake([worker])
 
     def dismiss(self, deadline: float) -> None:
@@ -175,9 +203,12 @@ class Workforce:
         with self._lock:
             leaving, self._leaving = self._leaving, []
         present = list(self._workers.values())
-        workers = [w for w in (*present, *leaving) if isinstance(w, ThreadWorker | LoopWorker)]
+        workers = [w for w in (*present, *leaving) if isinstance(w, Hired)]
         dismiss(workers, self._loop, deadline)
         self._workers = {}
+        feeder, self._feeder = self._feeder, None
+        if feeder is not None:
+            feeder.end(deadline)
         if self._loop is not None and not self._host_loop:
             self._loop.close()
             thread, self._loop = self._loop.own_thread, None
@@ -189,6 +220,12 @@ class Workforce:
         for stream in list(self._streams.values()):
             stream.mailbox.close()
             stream.notify()
+
+    def make_inert(self) -> None:
+        """Closes the pipes to handlers' processes, in a forked child. Takes no lock."""
+        feeder, self._feeder = self._feeder, None
+        if feeder is not None:
+            feeder.make_inert()
 
     def look(self, now: float) -> None:
         """Notices handlers over their time-out, and those that take much of the run's time."""

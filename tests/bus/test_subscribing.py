@@ -299,7 +299,6 @@ class OldStyle(TrainerCallback): ...
         (lambda b: b.subscribe("log", overflow="spill")(handle), "overflow='spill' is no policy"),
         (lambda b: b.subscribe("log", delivery="tread")(handle), "did you mean 'thread'"),
         (lambda b: b.subscribe("log", delivery=1)(handle), "delivery=1 is no delivery"),
-        (lambda b: b.subscribe("log", delivery="process")(handle), "is not built yet"),
         (lambda b: b.subscribe("log", delivery="thread")(handle_async), "without async"),
         (lambda b: b.subscribe("log", delivery="gate")(handle_async), "without async"),
         (lambda b: b.subscribe("log", delivery="loop")(handle), "write async def"),

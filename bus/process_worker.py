@@ -1,0 +1,236 @@
+"""Delivery `process`: what the trainer's process keeps of a subscriber that lives in another.
+
+Its events wait in the mailbox, are sent in batches of a bounded number, and are kept until the
+process says that they are dealt with: what was sent to a process that died is sent again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+
+from ..schemas import Event, Vote
+from ..schemas.errors import DeliveryError
+from .handling import Handling, Services
+from .mailbox import Mailbox
+from .sidecar.accounting import Reported
+from .sidecar.messages import Message, encode
+from .subscription import Subscription
+
+WINDOW = 4_096
+"""Events that are sent and not dealt with, at most."""
+LOSSY_WINDOW = 16
+"""The same where the mailbox may drop: what has been sent cannot be dropped any more."""
+BATCH = 512
+"""Events sent at once, so that all subscribers have their turn."""
+
+
+class ProcessWorker:
+    """Feeds one subscription's handlers in another process; used by the feeder's thread.
+
+    Other threads put events into its mailbox, wait for its `ready` and `finished`, and call
+    `abandon`.
+
+    Args:
+        subscription: whose handlers, with a recipe.
+        services: the bus, for what comes back.
+        number: tells it apart from the others in the same process.
+        wake: lets the feeder look at it.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        services: Services,
+        number: int,
+        wake: Callable[[], None],
+    ) -> None:
+        self.subscription = subscription
+        self.mailbox: Mailbox = subscription.mailbox
+        self.handling = Handling(subscription, services)
+        self.ready = threading.Event()
+        self.error: BaseException | None = None
+        self.finished = threading.Event()
+        self.phase = "open()"
+        """Where it is: open(), handlers or close()."""
+        self.number = number
+        self.wake = wake
+        self._services = services
+        self._window: deque[Event] = deque()
+        self._settled = 0
+        """The position of the first event in the window."""
+        self._sent = 0
+        """How many of the window the present process has got."""
+        self._votes: set[tuple[int, int]] = set()
+        self._reported = Reported(subscription.account)
+        self._abandoned = False
+        self.unwanted = False
+        """Whether its process is to be killed: its time is over."""
+        self._told = ""
+        overflow = subscription.options.overflow
+        self._lossy = overflow in ("drop_oldest", "drop_newest", "latest")
+        self._limit = {"latest": 1}.get(overflow, LOSSY_WINDOW if self._lossy else WINDOW)
+
+    def abandon(self) -> None:
+        """Stops handling: what still waits is counted as dropped. From any thread."""
+        self._abandoned = True
+        self.mailbox.close()
+        self.wake()
+
+    def end_by_force(self, timeout: float) -> bool:
+        """Has its process killed; True once it has ended. From any thread."""
+        self.unwanted = True
+        self.mailbox.close()
+        self.wake()
+        return self.finished.wait(timeout)
+
+    # What the process is told
+
+    def opening(self) -> bytes:
+        """Tells a process to make the subscriber, whose stream goes on where it was left."""
+        self._sent = 0
+        self._told = "open"
+        self._reported.begin()
+        if not self.ready.is_set() or self.phase == "handlers":
+            self.phase = "open()"
+        options = self.subscription.options
+        return encode(
+            "open",
+            to=self.number,
+            name=self.subscription.name,
+            recipe=self.subscription.recipe,
+            options={
+                "timeout": options.timeout,
+                "retries": options.retries,
+                "quarantine_after": options.quarantine_after,
+                "critical": options.critical,
+            },
+            at=self._settled,
+        )
+
+    def next_lines(self) -> bytes:
+        """What the process is to be sent now; empty where there is nothing."""
+        if self._told != "open":
+            return b""
+        if self.handling.account.quarantined or self._abandoned:
+            self._drop_mail()
+        elif not self._lossy or self.phase == "handlers":
+            self._fill_window()
+        unsent = list(islice(self._window, self._sent, self._sent + BATCH))
+        if unsent and not self._abandoned:
+            self._sent += len(unsent)
+            self.handling.event = self._window[0]
+            header = encode("events", to=self.number, count=len(unsent))
+            return header + b"".join(event.to_json() + b"\n" for event in unsent)
+        if self._abandoned:
+            self._told = "abandon"
+            return encode("abandon", to=self.number)
+        if self.mailbox.closed and not len(self.mailbox) and self._sent == len(self._window):
+            self._told = "close"
+            return encode("close", to=self.number)
+        return b""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `next_lines` has something to say at once."""
+        if self._told != "open":
+            return False
+        return self._sent < len(self._window) or (
+            len(self.mailbox) > 0 and len(self._window) < self._limit
+        )
+
+    def _fill_window(self) -> None:
+        while len(self._window) < self._limit:
+            event = self.mailbox.take()
+            if event is None:
+                return
+            self._window.append(event)
+            self.subscription.num_sent = len(self._window)
+
+    def _drop_mail(self) -> None:
+        """Throws away what was not sent: the subscriber gets no further events."""
+        cause = "quarantine" if self.handling.account.quarantined else "deadline"
+        while (event := self.mailbox.take()) is not None:
+            self.handling.drop(cause, [event])
+            self.mailbox.settle()
+
+    # What the process says
+
+    def hear(self, message: Message) -> None:
+        """Takes a message of its own from the process."""
+        kind = message["kind"]
+        if "account" in message:
+            self._reported.take(message["account"])
+        if kind == "done":
+            self._settle_until(message["upto"])
+        elif kind == "vote":
+            self._post(message)
+        elif kind == "failed":
+            event = self._event_at(message["at"])
+            self._services.report_failure(self.subscription, event, message["error"])
+        elif kind == "ready":
+            self._note_ready(message["error"])
+        elif kind == "closed":
+            self.finish()
+
+    def _note_ready(self, error: str | None) -> None:
+        if error is not None and self.error is None:
+            self.error = DeliveryError(error)
+            self.handling.open_failed(f"open() failed: {error}")
+        self.phase = "handlers"
+        self.ready.set()
+
+    def _post(self, message: Message) -> None:
+        at = message["at"]
+        event = self._event_at(at)
+        if at is not None:
+            # Handled twice, after the death of a process, its votes count once.
+            if event is None or (at, message["index"]) in self._votes:
+                return
+            self._votes.add((at, message["index"]))
+        self._services.post(Vote(**message["vote"]), event)
+
+    def _event_at(self, at: int | None) -> Event | None:
+        if at is None or not 0 <= at - self._settled < len(self._window):
+            return None
+        return self._window[at - self._settled]
+
+    def _settle_until(self, position: int) -> None:
+        while self._settled < position and self._window:
+            event = self._window.popleft()
+            self._settled += 1
+            self._sent = max(0, self._sent - 1)
+            self.handling.done(event)
+            self.mailbox.settle()
+        self.subscription.num_sent = len(self._window)
+        self.handling.event = self._window[0] if self._window else None
+        if self._votes:
+            self._votes = {vote for vote in self._votes if vote[0] >= self._settled}
+
+    # Its end
+
+    def give_up(self, why: str) -> None:
+        """Ends it for good: no process can serve it."""
+        self.error = self.error or DeliveryError(why)
+        if self.ready.is_set():
+            self.handling.quarantine(why)
+            self._services.report_failure(self.subscription, None, why)
+        else:
+            self.handling.open_failed(why)
+        self.finish()
+
+    def finish(self) -> None:
+        """Lets go of all that it has: it is over, well or not."""
+        self.mailbox.close()
+        cause = "quarantine" if self.handling.account.quarantined else "deadline"
+        left = [*self._window, *self.mailbox.discard()]
+        for _ in self._window:
+            self.mailbox.settle()
+        self._window.clear()
+        self.subscription.num_sent = 0
+        self.handling.drop(cause, left)
+        self._told = "over"
+        self.ready.set()
+        self.finished.set()

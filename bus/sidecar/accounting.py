@@ -1,0 +1,40 @@
+"""A subscriber's account in the trainer, kept by what processes one after another report of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..ledger import Account
+
+SUMS = (
+    *("handled", "passed_over", "failed", "handler_s", "cpu_s", "votes", "failures", "retries"),
+)
+"""What is added up; the rest is the newest, or the largest."""
+
+
+class Reported:
+    """Adds what a process reports to an account; each process counts from zero."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._former: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        """Expects the first report of another process."""
+        self._former = {}
+
+    def take(self, report: dict[str, Any]) -> None:
+        """Adds what has come since the last report."""
+        if not report:
+            return
+        account, former = self._account, self._former
+        for name in SUMS:
+            added = report[name] - former.get(name, 0)
+            setattr(account, name, getattr(account, name) + added)
+        before = former.get("dropped", {})
+        for cause, count in report["dropped"].items():
+            account.drop(cause, count - before.get(cause, 0))
+        account.lag_s = report["lag_s"]
+        account.max_lag_s = max(account.max_lag_s, report["max_lag_s"])
+        account.quarantined = account.quarantined or report["quarantined"]
+        self._former = report

@@ -1,0 +1,173 @@
+"""One subscriber in a sidecar: its thread, its place in its stream, what it sends back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ...schemas import Event, RunFailed, TrainEnd, Vote
+from ...schemas.errors import DeliveryError
+from ..clock import Clock, SystemClock
+from ..filters import Filter
+from ..handling import one_line
+from ..ledger import Account
+from ..subscriber import Subscriber
+from ..subscription import (
+    Options,
+    Subscription,
+    subscription_of_function,
+    subscription_of_subscriber,
+)
+from ..thread_worker import ThreadWorker
+from .accounting import SUMS
+from .open_runs import Endings, run_of
+from .recipe import Recipe, find
+
+Send = Callable[..., None]
+"""Sends a message to the trainer: its kind, and its fields by name."""
+
+COUNTED = (*SUMS, "lag_s", "max_lag_s", "quarantined")
+"""What the trainer is told of an account, besides `dropped`."""
+
+
+class Answers:
+    """What a worker in a sidecar needs of the bus: its side of the pipe."""
+
+    def __init__(self, guest: Guest, send: Send) -> None:
+        self.clock: Clock = SystemClock()
+        self._guest = guest
+        self._send = send
+        self._voted_at = -1
+        self._index = 0
+
+    def post(self, vote: Vote, event: Event | None) -> None:
+        """Sends a vote that a handler returned."""
+        at = self._guest.position if event is not None else None
+        if at is not None:
+            self._index = self._index + 1 if at == self._voted_at else 0
+            self._voted_at = at
+        self._send("vote", at=at, index=self._index, vote=vote.model_dump(mode="json"))
+
+    def report_failure(self, subscription: Subscription, event: Event | None, error: str) -> None:
+        """Sends word of a failure."""
+        at = self._guest.position if event is not None else None
+        self._send("failed", at=at, error=error, account=counted(subscription.account))
+
+
+class Guest:
+    """Serves one subscriber of the trainer in a thread of this process.
+
+    Args:
+        message: how to make it again, and where its stream begins.
+        send: takes a message for the trainer.
+    """
+
+    def __init__(self, message: dict[str, Any], send: Send) -> None:
+        number = message["to"]
+
+        def send_of_mine(kind: str, **fields: Any) -> None:
+            send(kind, of=number, **fields)
+
+        self.number: int = number
+        self.name: str = message["name"]
+        self.gone = False
+        """Whether it has ended, or was left behind."""
+        self.left_behind = False
+        """Whether its thread has not ended with it."""
+        self._send = send_of_mine
+        self._at: int = message["at"]
+        self._done = self._at
+        self._said_ready = False
+        self._endings = Endings()
+        self._worker: ThreadWorker | None = None
+        try:
+            self._subscription = _made(message)
+        except BaseException as error:
+            self.gone = True
+            self._send("ready", error=one_line(error))
+            return
+        self._worker = ThreadWorker(self._subscription, Answers(self, send_of_mine))
+        self._worker.start()
+
+    @property
+    def position(self) -> int:
+        """The event that its handler has now."""
+        assert self._worker is not None
+        return self._at + self._worker.mailbox.settled
+
+    @property
+    def busy(self) -> bool:
+        """Whether something may change at any moment."""
+        worker = self._worker
+        if worker is None or self.gone:
+            return False
+        mailbox = worker.mailbox
+        return worker.phase != "handlers" or mailbox.closed or mailbox.settled < mailbox.accepted
+
+    def take(self, events: list[Event]) -> None:
+        """Puts events into its mailbox."""
+        if self._worker is not None and not self.gone:
+            self._endings.saw(events)
+            self._worker.mailbox.put(events)
+
+    def take_last(self, killed: Iterable[RunFailed], ended: Endings) -> None:
+        """Puts in the ends of runs whose process is dead, where it takes and has not had them.
+
+        Args:
+            killed: an event for each run that was open.
+            ended: the runs that somebody in this process has seen the end of.
+        """
+        if self._worker is None or self._subscription.handler_route(RunFailed) is None:
+            return
+        knows_ends = self._subscription.handler_route(TrainEnd) is not None
+        seen = self._endings if knows_ends else ended
+        self.take([event for event in killed if run_of(event) not in seen])
+
+    def close(self) -> None:
+        """Has it tear down once its mail is handled."""
+        if self._worker is not None:
+            self._worker.mailbox.close()
+
+    def abandon(self) -> None:
+        """Has it drop its mail and tear down."""
+        if self._worker is not None:
+            self._worker.abandon()
+
+    def look(self) -> None:
+        """Tells the trainer what is new."""
+        worker = self._worker
+        if worker is None or self.gone:
+            return
+        if not self._said_ready and worker.ready.is_set():
+            self._said_ready = True
+            error = worker.error
+            self._send("ready", error=one_line(error) if error is not None else None)
+        finished = worker.finished.is_set()
+        done = self._at + worker.mailbox.settled
+        if done > self._done:
+            self._done = done
+            self._send("done", upto=done, account=counted(worker.handling.account))
+        if finished:
+            self.gone = True
+            self._send("closed", account=counted(worker.handling.account))
+
+
+def counted(account: Account) -> dict[str, Any]:
+    """An account as the trainer is told of it."""
+    told = {name: getattr(account, name) for name in COUNTED}
+    told["dropped"] = dict(account.dropped)
+    return told
+
+
+def _made(message: dict[str, Any]) -> Subscription:
+    recipe = Recipe(*message["recipe"])
+    options = {"delivery": "thread", "name": message["name"], **message["options"]}
+    target = find(recipe.target)
+    if recipe.arguments is None:
+        chosen = Filter(when=find(recipe.when) if recipe.when is not None else None)
+        kinds = [find(reference) for reference in recipe.events]
+        return subscription_of_function(target, kinds, chosen, Options(**options))
+    made = target(**recipe.arguments)
+    if not isinstance(made, Subscriber):
+        raise DeliveryError(f"{recipe.target} is no Subscriber class but {target!r}.")
+    return subscription_of_subscriber(made, options)

@@ -1,0 +1,160 @@
+"""One process and the subscribers that it serves; replaced when it dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...schemas.errors import DeliveryError
+from ..diagnostics import get_logger
+from .messages import Message, encode
+from .spawned import Spawned, how_it_ended
+
+if TYPE_CHECKING:
+    from ..process_worker import ProcessWorker
+
+log = get_logger()
+
+LEAVES_WITHIN_S = 5.0
+"""How long a process that has nothing more to do may take to end by itself."""
+
+
+class Sidecar:
+    """A process for some subscribers; used by the feeder's thread.
+
+    Args:
+        folder: its working directory.
+        runs: gives a message for each run that is open.
+    """
+
+    def __init__(self, folder: str | None, runs: Callable[[], Iterable[bytes]]) -> None:
+        self.workers: dict[int, ProcessWorker] = {}
+        self.process: Spawned | None = None
+        self.over = False
+        """Whether it is of no use any more."""
+        self._folder = folder
+        self._runs = runs
+        self._leaves_by: float | None = None
+        self._start_at = 0.0
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it takes nobody else."""
+        return self.over or self._leaves_by is not None
+
+    def add(self, worker: ProcessWorker) -> None:
+        """Serves another subscriber."""
+        self.workers[worker.number] = worker
+        if self.process is not None:
+            self.process.write(worker.opening())
+
+    def tell(self, news: bytes) -> None:
+        """Tells the process that a run was opened or closed."""
+        if self.process is not None:
+            self.process.write(news)
+
+    def tend(self) -> bool:
+        """Starts, feeds and hears the process; True where there is more to send at once."""
+        if self.process is None and not self._start():
+            return False
+        process = self.process
+        assert process is not None
+        status = process.exit_status()
+        for message in process.read():
+            self._hear(message)
+        self._forget_finished()
+        if status is not None:
+            self._ended(process, status)
+            return False
+        if any(worker.unwanted for worker in self.workers.values()):
+            self.kill()
+            return False
+        if not self.workers:
+            self._let_leave(process)
+        process.flush()
+        for worker in self.workers.values():
+            if process.has_room:
+                lines = worker.next_lines()
+                if lines:
+                    process.write(lines)
+        return process.has_room and any(worker.has_more for worker in self.workers.values())
+
+    def kill(self) -> None:
+        """Ends the process at once; whoever is still served by it is left with what they had."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            for message in process.read():
+                self._hear(message)
+            process.let_go_of_pipes()
+        for worker in self.workers.values():
+            worker.finish()
+        self.workers = {}
+        self.over = True
+
+    def make_inert(self) -> None:
+        """Closes the pipes in a forked child."""
+        if self.process is not None:
+            self.process.make_inert()
+
+    def _start(self) -> bool:
+        if not self.workers:
+            self.over = True
+            return False
+        if time.monotonic() < self._start_at:
+            return False
+        try:
+            self.process = Spawned(self._folder)
+        except DeliveryError as error:
+            for worker in self.workers.values():
+                worker.give_up(str(error))
+            self.workers = {}
+            self.over = True
+            return False
+        for news in self._runs():
+            self.process.write(news)
+        for worker in self.workers.values():
+            self.process.write(worker.opening())
+        return True
+
+    def _hear(self, message: Message) -> None:
+        if message["kind"] == "say":
+            log.log(message["level"], message["text"])
+            return
+        worker = self.workers.get(message["of"])
+        if worker is not None:
+            worker.hear(message)
+
+    def _forget_finished(self) -> None:
+        for number in [n for n, worker in self.workers.items() if worker.finished.is_set()]:
+            del self.workers[number]
+
+    def _let_leave(self, process: Spawned) -> None:
+        now = time.monotonic()
+        if self._leaves_by is None:
+            self._leaves_by = now + LEAVES_WITHIN_S
+            process.write(encode("end"))
+        elif now > self._leaves_by:
+            self.kill()
+
+    def _ended(self, process: Spawned, status: int) -> None:
+        process.let_go_of_pipes()
+        self.process = None
+        if not self.workers:
+            self.over = True
+            return
+        names = ", ".join(worker.subscription.name for worker in self.workers.values())
+        log.error(
+            f"the process of {names} {how_it_ended(status)} (process {process.pid}): another takes "
+            "its place and goes on where they were"
+        )
+
+
+def working_folder() -> str | None:
+    """The working directory; None where it has been deleted."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None
