@@ -86,7 +86,7 @@ def _leave_behind(worker: ThreadWorker | LoopWorker) -> None:
     if known and not discarded:
         return
     name, place = worker.subscription.name, _place(worker)
-    lost = f"{len(discarded)} events were not delivered."
+    lost = f"{discarded} events were not delivered."
     if isinstance(worker, LoopWorker):
         log.error(f"subscriber {name} blocks its event loop in {place}: it is left behind, {lost}")
         return

@@ -131,7 +131,7 @@ class EventBus(BusLifetime, Subscribing):
         self,
         *events: str | type[Event],
         until: str | type[Event] | Iterable[str | type[Event]] = (),
-        overflow: Overflow = "buffer",
+        overflow: Overflow = "spill",
         mailbox_size: int | None = None,
         every: int | None = None,
         when: Callable[[Any], object] | None = None,
@@ -155,6 +155,7 @@ class EventBus(BusLifetime, Subscribing):
         routes += [Route(kind, no_votes, Filter()) for kind in last]
         options = Options(overflow=overflow, mailbox_size=mailbox_size, name=name)
         subscription = Subscription(no_votes, routes, options)
+        subscription.renew_mailbox(self.spillway)
         worker = StreamWorker(subscription, self.feedback)
         self._workforce.adopt(worker)
         self._add(subscription)

@@ -12,6 +12,7 @@ from ..schemas import Event, Vote
 from .handling import Handling, Services
 from .loop_host import LoopWaker
 from .mailbox import Mailbox
+from .off_the_loop import read_on
 from .subscription import Subscription
 
 if TYPE_CHECKING:
@@ -102,8 +103,7 @@ class StreamWorker:
     def end(self) -> None:
         """Takes no more events, and lets go of those that nobody will read."""
         self.mailbox.close()
-        for event in self.mailbox.discard():
-            self.handling.done(event)
+        self.mailbox.discard()
         self.finished.set()
 
     def _wake(self) -> None:
@@ -124,12 +124,14 @@ class StreamWorker:
                     mailbox.settle()
                     handling.done(event)
                 continue
-            if mailbox.closed:
+            if await read_on(mailbox):
+                continue
+            if mailbox.closed and not mailbox.behind:
                 self.finished.set()
                 return None
             filled = self._filled = anyio.Event()
             # What came before this event was made woke nobody.
-            if not len(mailbox) and not mailbox.closed:
+            if not mailbox.wait(0.0) and (mailbox.behind or not mailbox.closed):
                 await filled.wait()
 
 

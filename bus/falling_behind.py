@@ -49,7 +49,7 @@ class FallingBehind:
     def _name(self, worker: Worker, pace: Pace) -> None:
         subscription, mailbox = worker.subscription, worker.mailbox
         sample = mailbox.sample(SAMPLE)
-        waiting = Waiting(sample, max(1, len(mailbox) // SAMPLE))
+        waiting = Waiting(sample, max(1, mailbox.num_in_memory // SAMPLE))
         remedy = fewer_events(subscription, waiting, pace)
         if computes(subscription):
             remedy += f"; it computes in Python, so {elsewhere()}"

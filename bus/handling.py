@@ -10,7 +10,6 @@ from ..schemas import Event, Vote
 from .clock import Clock
 from .diagnostics import get_logger
 from .handler import votes_of
-from .lease import Lease
 from .subscription import Route, Subscription
 
 log = get_logger()
@@ -38,6 +37,8 @@ class Handling:
     def __init__(self, subscription: Subscription, services: Services) -> None:
         self.subscription = subscription
         self.account = subscription.account
+        self.done = subscription.let_go
+        """To be called once an event has been dealt with."""
         self.event: Event | None = None
         """What the handler was last called with."""
         self._services = services
@@ -160,18 +161,9 @@ class Handling:
         text = "".join(traceback.format_exception(error)).rstrip()
         log.error(f"subscriber {self.subscription.name} failed in its close().\n{text}")
 
-    def done(self, event: Event) -> None:
-        """Lets go of what the event kept for this subscriber: the lease of a checkpoint."""
-        if event.name == "save":
-            lease: Lease | None = getattr(event, "lease", None)
-            if lease is not None:
-                lease.release(self.subscription.name)
-
-    def drop(self, cause: str, events: list[Event]) -> None:
+    def drop(self, cause: str, count: int) -> None:
         """Counts events that will not be handled."""
-        self.account.drop(cause, len(events))
-        for event in events:
-            self.done(event)
+        self.account.drop(cause, count)
 
     def quarantine(self, why: str) -> None:
         """Gives the subscriber no further events; its teardown still runs."""

@@ -15,6 +15,7 @@ from .run_account import RunCost
 
 ADDED = (
     *("accepted", "handled", "passed_over", "failed", "pending", "bytes_held", "handler_s"),
+    *("spilled", "bytes_on_disk"),
     *("cpu_s", "votes", "waits", "wait_s", "failures", "retries", "fell_behind"),
 )
 """What of two rows of one subscriber is added when they are merged."""
@@ -46,6 +47,11 @@ class LedgerRow(BaseModel):
     bytes_held: int = 0
     """About how much memory the waiting events take, bytes; by a sample of them. An event that
     waits for several is counted with each."""
+    spilled: int = 0
+    """Of those accepted, events that went through the log on disk, since it had fallen behind."""
+    bytes_on_disk: int = 0
+    """About what the waiting events take there, bytes. An event that waits for several is written
+    once, and counted with each."""
     lag_s: float = 0.0
     """From the emission of the last handled event to the start of its handler, s."""
     max_lag_s: float = 0.0
@@ -65,7 +71,7 @@ class LedgerRow(BaseModel):
     retries: int = 0
     """Calls made again after a failure."""
     dropped: dict[str, int] = {}
-    """Events that it did not get, by cause: overflow, quarantine, deadline, stuck."""
+    """Events that it did not get, by cause: overflow, quarantine, deadline, stuck, disk."""
     behind: bool = False
     """Whether it falls behind: events come faster than it handles them."""
     fell_behind: int = 0
@@ -255,6 +261,8 @@ class Account:
         accepted: int | None = None,
         overflow: str = "",
         bytes_held: int = 0,
+        spilled: int = 0,
+        bytes_on_disk: int = 0,
     ) -> LedgerRow:
         """The account as it stands; where nothing is told, all that was accepted is settled."""
         dropped = dict(self.dropped)
@@ -269,6 +277,8 @@ class Account:
             pending=pending,
             peak_pending=peak_pending,
             bytes_held=bytes_held,
+            spilled=spilled,
+            bytes_on_disk=bytes_on_disk,
             lag_s=self.lag_s,
             max_lag_s=self.max_lag_s,
             handler_s=self.handler_s,

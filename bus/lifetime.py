@@ -21,10 +21,12 @@ from .clock import Clock
 from .control_channel import ControlChannel
 from .falling_behind import FallingBehind
 from .feedback import Feedback
+from .log import EventLog
 from .outgoing import Target
 from .pump import Pump
 from .roster import Roster
 from .run_link import RunLink
+from .spillway import Spillway
 from .subscription import Subscription
 from .worker import Worker
 from .workforce import Workforce
@@ -59,7 +61,10 @@ class BusLifetime:
         self._pump: Pump | None = None
         self._holders: int | None = None
         """Runs that the bus was started for; None where somebody else started it."""
-        self._workforce = Workforce(self.feedback, backend)
+        self.event_log = EventLog()
+        """Where events wait for consumers that fell behind."""
+        self.spillway = Spillway(self.event_log)
+        self._workforce = Workforce(self.feedback, self.spillway, backend)
         self._falling_behind = FallingBehind(self.feedback.report_behind)
         self._closed = False
         self._inert = False
@@ -181,6 +186,7 @@ class BusLifetime:
                 break
         pump.stop(max(0.1, deadline - time.monotonic()))
         self._workforce.dismiss(deadline)
+        self.event_log.close(max(0.5, deadline - time.monotonic()))
 
     def close(self, timeout: float | None = None) -> None:
         """As `stop`, and for good; may be called again."""

@@ -14,6 +14,7 @@ import anyio
 from ..schemas import Event
 from .handling import Handling, Services, one_line
 from .mailbox import Mailbox
+from .off_the_loop import read_on
 from .subscription import Subscription
 
 TEARDOWN_S = 5.0
@@ -95,11 +96,13 @@ class LoopWorker:
                 # Handlers that never wait would keep all others from the loop.
                 await anyio.lowlevel.checkpoint()
                 continue
-            if mailbox.closed:
+            if await read_on(mailbox):
+                continue
+            if mailbox.closed and not mailbox.behind:
                 return
             filled = self._filled = anyio.Event()
             # What came before this event was made woke nobody.
-            if not len(mailbox) and not mailbox.closed:
+            if not mailbox.wait(0.0) and (mailbox.behind or not mailbox.closed):
                 await filled.wait()
 
     async def _handle(self, event: Event) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..schemas import Event
 from ..schemas.errors import ArgumentError, nearest
 from ..schemas.events import NEVER_DROPPED
 from .checks import check_count
+from .spill import Spill
 
-Overflow = Literal["buffer", "drop_oldest", "drop_newest", "latest"]
-OVERFLOWS: tuple[Overflow, ...] = ("buffer", "drop_oldest", "drop_newest", "latest")
+if TYPE_CHECKING:
+    from .spillway import Spillway
+
+Overflow = Literal["spill", "drop_oldest", "drop_newest", "latest"]
+OVERFLOWS: tuple[Overflow, ...] = ("spill", "drop_oldest", "drop_newest", "latest")
 
 LOSSY = frozenset({"drop_oldest", "drop_newest", "latest"})
 """Policies whose way of keeping up is to drop."""
 
-BUFFER_SIZE = 100_000
-"""What `buffer` keeps in memory."""
+SPILL_SIZE = 4_096
+"""What `spill` keeps in memory unless told otherwise: 7 MB of built events, at 1.7 KB each."""
 MAILBOX_SIZE = 1_024
 """What the dropping policies keep unless told otherwise."""
 
@@ -29,8 +33,8 @@ class Mailbox:
 
     Policies, when it is full:
 
-    - `buffer` (the default): up to 100,000 events in memory, for what may not be lost; a warning
-      at half. Beyond that the newest are dropped, loudly.
+    - `spill` (the default): what is more than its size waits in the log on disk, from which the
+      worker reads on, until it has caught up: nothing is lost, in order, and memory stays flat.
     - `drop_oldest`, `drop_newest`: as they say.
     - `latest`: holds one event, the newest; for plots and live displays.
 
@@ -42,40 +46,76 @@ class Mailbox:
 
     Args:
         overflow: the policy.
-        size: how many events it holds, at least 1; `latest` always holds one.
-        on_drop: called with the cause and the number of events dropped, in the pump's thread.
-        on_half_full: called once, when `buffer` is half full.
+        size: how many events it holds in memory, at least 1; `latest` always holds one.
+        spillway: where `spill` puts what it has no room for; without one it holds all in memory.
+        on_drop: called with the cause and the number of events dropped.
+        let_go: called with each event that is thrown away.
     """
 
     def __init__(
         self,
-        overflow: Overflow = "buffer",
+        overflow: Overflow = "spill",
         size: int | None = None,
         *,
+        spillway: Spillway | None = None,
         on_drop: Callable[[str, int], None] | None = None,
-        on_half_full: Callable[[int], None] | None = None,
+        let_go: Callable[[Event], None] | None = None,
     ) -> None:
         check_overflow(overflow, size)
         self.overflow = overflow
-        default = BUFFER_SIZE if overflow == "buffer" else MAILBOX_SIZE
+        default = SPILL_SIZE if overflow == "spill" else MAILBOX_SIZE
         self.size = 1 if overflow == "latest" else size or default
         self.peak = 0
         self.accepted = 0
+        self.spilled = 0
+        """Of those accepted, events that went through the log."""
         self.closed = False
-        self._lossy = overflow != "buffer"
+        self._lossy = overflow != "spill"
+        self._spillway = spillway
+        self._spill: Spill | None = None
         self._events: deque[Event] = deque()
         # Written by the worker alone, so that it needs no lock for each event.
         self._worked = 0
         self._dropped = 0
         self._num_waiters = 0
         self._on_drop = on_drop or (lambda cause, count: None)
-        self._on_half_full = on_half_full if overflow == "buffer" else None
+        self._let_go = let_go or (lambda event: None)
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
         self._filled = threading.Condition(self._lock)
 
     def __len__(self) -> int:
+        spill = self._spill
+        return len(self._events) + (spill.waiting if spill is not None else 0)
+
+    @property
+    def num_in_memory(self) -> int:
+        """How many of the waiting events are in memory."""
         return len(self._events)
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """About what the others take in the log."""
+        spill = self._spill
+        return spill.bytes_on_disk if spill is not None else 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether events wait in the log, from which the worker is to read on."""
+        return self._spill is not None
+
+    @property
+    def can_take(self) -> bool:
+        """Whether there is an event for its worker, in memory or to be read on."""
+        with self._lock:
+            return self._has_some()
+
+    @property
+    def can_read_on(self) -> bool:
+        """Whether `read_on` will get on: memory is empty, and the log is not; for the worker."""
+        with self._lock:
+            spill = self._spill
+            return spill is not None and not self._events and spill.readable
 
     @property
     def settled(self) -> int:
@@ -94,12 +134,14 @@ class Mailbox:
             if self.closed:
                 return False
             self.accepted += len(events)
-            if len(self._events) + len(events) <= self.size:
+            if self._spill is None and len(self._events) + len(events) <= self.size:
                 self._events.extend(events)
-            else:
+            elif self._lossy:
                 dropped = sum(self._put_one(event) for event in events)
                 self._dropped += dropped
-            waiting = len(self._events)
+            else:
+                self._put_or_spill(events)
+            waiting = len(self)
             if waiting > self.peak:
                 self.peak = waiting
             self._filled.notify()
@@ -107,10 +149,40 @@ class Mailbox:
                 self._settled.notify_all()
         if dropped:
             self._on_drop("overflow", dropped)
-        if self._on_half_full is not None and waiting * 2 >= self.size:
-            warn, self._on_half_full = self._on_half_full, None
-            warn(waiting)
         return True
+
+    def _put_or_spill(self, events: Sequence[Event]) -> None:
+        if self._spillway is None:
+            self._events.extend(events)
+            return
+        if self._spill is None:
+            room = max(0, self.size - len(self._events))
+            self._events.extend(events[:room])
+            events = events[room:]
+            self._spill = Spill(self._spillway, self._note_written)
+        self._spill.hand_over(events)
+        self.spilled += len(events)
+
+    def _note_written(self, spill: Spill, lost: dict[str, int]) -> None:
+        """Called by the pump once what a spill was handed is in the log, or is lost."""
+        with self._lock:
+            spill.num_unwritten = 0
+            ended = spill.ended
+            if not ended:
+                spill.waiting -= sum(lost.values())
+                self._dropped += sum(lost.values())
+            self._filled.notify()
+            self._settled.notify_all()
+        if ended:
+            self._throw_away(spill)
+            return
+        for cause, count in lost.items():
+            self._on_drop(cause, count)
+
+    def _throw_away(self, spill: Spill) -> None:
+        spill.close()
+        while spill.kept:
+            self._let_go(spill.kept.popitem()[1])
 
     def _put_one(self, event: Event) -> int:
         """Adds an event, and says how many were dropped for it or in its place."""
@@ -150,12 +222,49 @@ class Mailbox:
                 break
         return found[:most]
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Waits until there is an event or the mailbox is closed; True if there is an event."""
+    def read_on(self) -> None:
+        """Takes what comes next out of the log; for the one worker, when nothing is in memory.
+
+        May wait for the disk. Once all was read, what comes is put into memory again.
+        """
+        spill = self._spill
+        if spill is None or self._events:
+            return
+        events = spill.read()
+        lost = 0
         with self._lock:
-            if not self._events and not self.closed:
-                self._filled.wait(timeout)
-            return bool(self._events)
+            thrown_away = spill.ended
+            if not thrown_away:
+                spill.waiting -= len(events)
+                self._events.extend(events)
+                if spill.is_read:
+                    # What the disk did not give back.
+                    lost = spill.waiting
+                    spill.waiting = 0
+                    spill.ended = True
+                    self._spill = None
+                    self._dropped += lost
+                    self._settled.notify_all()
+        if thrown_away:
+            for event in events:
+                self._let_go(event)
+        elif spill.ended:
+            self._throw_away(spill)
+        if lost:
+            self._on_drop("disk", lost)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until there is an event or the mailbox is closed; True if there is an event,
+        in memory or to be read on."""
+        with self._lock:
+            self._filled.wait_for(self._can_go_on, timeout)
+            return self._has_some()
+
+    def _has_some(self) -> bool:
+        return bool(self._events) or (self._spill is not None and self._spill.readable)
+
+    def _can_go_on(self) -> bool:
+        return self._has_some() or (self.closed and self._spill is None)
 
     def settle(self) -> None:
         """Notes that the event taken last was dealt with; for the one worker."""
@@ -179,18 +288,28 @@ class Mailbox:
             self.closed = True
             self._filled.notify_all()
 
-    def discard(self) -> list[Event]:
-        """Throws away what waits, and gives it to the caller for the record."""
-        discarded = []
+    def discard(self) -> int:
+        """Throws away what waits; how many events that were, for the record."""
+        discarded: list[Event] = []
         with self._lock:
             while self._events:
                 try:
                     discarded.append(self._events.popleft())
                 except IndexError:
                     break
-            self._dropped += len(discarded)
+            count = len(discarded)
+            spill, self._spill = self._spill, None
+            if spill is not None:
+                count += spill.waiting
+                spill.ended = True
+            self._dropped += count
             self._settled.notify_all()
-        return discarded
+            self._filled.notify_all()
+        if spill is not None:
+            self._throw_away(spill)
+        for event in discarded:
+            self._let_go(event)
+        return count
 
 
 def check_overflow(overflow: str, size: int | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..schemas import Event
+from .spillway import Spillway
 from .subscription import Route, Subscription
 from .worker import Worker
 
@@ -26,8 +27,12 @@ class Lane(NamedTuple):
 class Outgoing:
     """Lanes and outboxes; used by the pump's thread alone, but for `retarget`."""
 
-    def __init__(self, targets: Callable[[type[Event]], list[Target]]) -> None:
+    def __init__(self, targets: Callable[[type[Event]], list[Target]], spillway: Spillway) -> None:
         self._targets = targets
+        self._spillway = spillway
+        self._order: list[Event] = []
+        self.note = self._order.append
+        """To be called with each event, in the order of the pump."""
         self._lanes: dict[type[Event], list[Lane]] = {}
         self._outboxes: dict[Worker, list[Event]] = {}
 
@@ -68,6 +73,9 @@ class Outgoing:
                 else:
                     _undeliverable(worker, events)
                 events.clear()
+        if self._spillway.due:
+            self._spillway.write(self._order)
+        self._order.clear()
         return posted
 
     def forget_finished(self) -> None:

@@ -138,23 +138,24 @@ class ProcessWorker:
         if self._told != "open":
             return False
         return self._sent < len(self._window) or (
-            len(self.mailbox) > 0 and len(self._window) < self._limit
+            self.mailbox.can_take and len(self._window) < self._limit
         )
 
     def _fill_window(self) -> None:
         while len(self._window) < self._limit:
             event = self.mailbox.take()
             if event is None:
-                return
+                if not self.mailbox.can_read_on:
+                    return
+                self.mailbox.read_on()
+                continue
             self._window.append(event)
             self.subscription.num_sent = len(self._window)
 
     def _drop_mail(self) -> None:
         """Throws away what was not sent: the subscriber gets no further events."""
         cause = "quarantine" if self.handling.account.quarantined else "deadline"
-        while (event := self.mailbox.take()) is not None:
-            self.handling.drop(cause, [event])
-            self.mailbox.settle()
+        self.handling.drop(cause, self.mailbox.discard())
 
     # What the process says
 
@@ -225,12 +226,12 @@ class ProcessWorker:
         """Lets go of all that it has: it is over, well or not."""
         self.mailbox.close()
         cause = "quarantine" if self.handling.account.quarantined else "deadline"
-        left = [*self._window, *self.mailbox.discard()]
-        for _ in self._window:
+        self.handling.drop(cause, len(self._window) + self.mailbox.discard())
+        for event in self._window:
+            self.handling.done(event)
             self.mailbox.settle()
         self._window.clear()
         self.subscription.num_sent = 0
-        self.handling.drop(cause, left)
         self._told = "over"
         self.ready.set()
         self.finished.set()

@@ -65,7 +65,7 @@ class Pump:
         self._ended = False
         self._give_up_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="stepbus-pump", daemon=True)
-        self._outgoing = Outgoing(bus.targets)
+        self._outgoing = Outgoing(bus.targets, bus.spillway)
         self._watches: dict[RunLink, tuple[StallWatch, VoteFiles | None]] = {}
         self._look_at_workers = 0.0
         self._look_at_runs = 0.0
@@ -220,6 +220,7 @@ class Pump:
                 continue
             if event is None:
                 event = build(item, seq, offset)
+                self._outgoing.note(event)
             if note is not None and emitter.kind == "save":
                 note.acquire(worker.subscription.name)
             append(event)
@@ -233,6 +234,7 @@ class Pump:
         if not lanes:
             return  # What nobody wants takes no number.
         event = item.complete((item.numbering or self._unnumbered).take(), offset)
+        self._outgoing.note(event)
         for lane in lanes:
             if item.monotonic >= lane.since and (
                 lane.always
@@ -256,6 +258,7 @@ class Pump:
             return
         if isinstance(event, Save):
             event.lease.acquire(subscription.name)  # type: ignore[attr-defined]
+        self._outgoing.note(event)
         self._outgoing.append_for(worker)(event)
 
     def _post(self) -> None:
@@ -275,6 +278,7 @@ class Pump:
                 self._look_at_workers = now + LOOK_AT_WORKERS_S
                 self._bus.look_after_workers(now)
                 self._outgoing.forget_finished()
+                self._bus.spillway.tidy()
             if now >= self._look_at_runs:
                 self._look_at_runs = now + LOOK_AT_RUNS_S
                 for link, (watch, files) in self._watches.items():

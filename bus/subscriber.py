@@ -60,7 +60,7 @@ class Subscriber:
 
     delivery: ClassVar[str | None] = None
     """thread, loop, process or gate; None: thread for sync methods, loop for async ones."""
-    overflow: ClassVar[str] = "buffer"
+    overflow: ClassVar[str] = "spill"
     mailbox_size: ClassVar[int | None] = None
     timeout: ClassVar[float | None] = None
     retries: ClassVar[int] = 0

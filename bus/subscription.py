@@ -18,11 +18,13 @@ from .checks import check_count, check_seconds
 from .diagnostics import get_logger
 from .filters import Filter, FilterCounts
 from .handler import Handler, check_handler, is_async, name_of
+from .lease import Lease
 from .ledger import Account, LedgerRow
 from .listening import handlers_of, handlers_of_handed_on
 from .mailbox import Mailbox, Overflow, check_overflow
 from .memory_held import SAMPLE, held
 from .sidecar.recipe import Recipe, recipe_of_function, recipe_of_subscriber
+from .spillway import Spillway
 from .subscriber import Subscriber
 
 log = get_logger()
@@ -48,7 +50,7 @@ class Options(NamedTuple):
     """What can be set for a subscription besides its filters."""
 
     delivery: str | None = None
-    overflow: Overflow = "buffer"
+    overflow: Overflow = "spill"
     mailbox_size: int | None = None
     timeout: float | None = None
     retries: int = 0
@@ -107,6 +109,7 @@ class Subscription:
         self.account = Account(self.name, self.delivery)
         self.mailbox = self.new_mailbox()
         self._accepted_before = 0
+        self._spilled_before = 0
         self.since = 0.0
         self.num_sent = 0
         """Events that are with another process and not dealt with yet."""
@@ -163,30 +166,32 @@ class Subscription:
         kinds = [route.event_class for route in self.routes]
         return recipe_of_function(self.target, kinds, self.routes[0].filter)
 
-    def new_mailbox(self) -> Mailbox:
+    def new_mailbox(self, spillway: Spillway | None = None) -> Mailbox:
         """An empty mailbox with the subscription's policy; what it drops goes on the account."""
         options = self.options
         return Mailbox(
             options.overflow,
             options.mailbox_size,
+            spillway=spillway,
             on_drop=self._note_drop,
-            on_half_full=self._warn_of_backlog,
+            let_go=self.let_go,
         )
+
+    def let_go(self, event: Event) -> None:
+        """Lets go of what the event kept for this subscriber: the lease of a checkpoint."""
+        if event.name == "save":
+            lease: Lease | None = getattr(event, "lease", None)
+            if lease is not None:
+                lease.release(self.name)
 
     def _note_drop(self, cause: str, count: int) -> None:
         first = cause not in self.account.dropped
         self.account.drop(cause, count)
-        if first and self.options.overflow == "buffer":
+        if first and cause == "disk":
             log.error(
-                f"the mailbox of subscriber {self.name} is full: it is losing events from now on"
+                f"subscriber {self.name} fell behind, and is losing events that the log on disk "
+                "could not take or give back"
             )
-
-    def _warn_of_backlog(self, num_waiting: int) -> None:
-        log.warning(
-            f"subscriber {self.name} falls behind: {num_waiting:,} events wait in its mailbox, "
-            "half of what is kept in memory. Subscribe with every=, or with "
-            "overflow='drop_oldest' or 'latest'."
-        )
 
     def route(self, kind: type[Event]) -> Route | None:
         """The route for a class of events: the closest class that it named, or None.
@@ -232,13 +237,16 @@ class Subscription:
             mailbox.peak,
             accepted=self._accepted_before + mailbox.accepted,
             overflow=mailbox.overflow,
-            bytes_held=held(mailbox.sample(SAMPLE), len(mailbox)) if len(mailbox) else 0,
+            bytes_held=held(mailbox.sample(SAMPLE), mailbox.num_in_memory) if waiting else 0,
+            spilled=self._spilled_before + mailbox.spilled,
+            bytes_on_disk=mailbox.bytes_on_disk,
         )
 
-    def renew_mailbox(self) -> None:
+    def renew_mailbox(self, spillway: Spillway) -> None:
         """Takes an empty mailbox, for a worker that starts; what came before stays on record."""
         self._accepted_before += self.mailbox.accepted
-        self.mailbox = self.new_mailbox()
+        self._spilled_before += self.mailbox.spilled
+        self.mailbox = self.new_mailbox(spillway)
 
     def __repr__(self) -> str:
         return f"<Subscription {self.name} delivery={self.delivery}>"

@@ -85,23 +85,31 @@ class ThreadWorker:
         take, settle, hurry = mailbox.take, mailbox.settle, self._hurry
         account, since_charge, charge_at_s = handling.account, 0, CPU_EVERY_S
         while True:
+            if hurry.is_set():
+                handling.drop("deadline", mailbox.discard())
             event = take()
             if event is None:
                 self._charge_cpu()
                 since_charge = 0
-                if not mailbox.wait() and mailbox.closed:
-                    return
+                if not mailbox.wait():
+                    if mailbox.closed:
+                        return
+                elif mailbox.behind:
+                    self._read_on()
                 continue
-            if hurry.is_set():
-                account.drop("deadline")
-            else:
-                self._handle(event)
+            self._handle(event)
             handling.done(event)
             settle()
             since_charge += 1
             if since_charge >= CPU_EVERY or account.handler_s > charge_at_s:
                 self._charge_cpu()
                 since_charge, charge_at_s = 0, account.handler_s + CPU_EVERY_S
+
+    def _read_on(self) -> None:
+        if self.handling.account.quarantined:
+            self.handling.drop("quarantine", self.mailbox.discard())
+        else:
+            self.mailbox.read_on()
 
     def _handle(self, event: Event) -> None:
         handling = self.handling

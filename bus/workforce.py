@@ -18,6 +18,7 @@ from .oversight import Oversight
 from .process_worker import ProcessWorker
 from .run_link import RunLink
 from .sidecar.feeder import Feeder
+from .spillway import Spillway
 from .subscription import Subscription
 from .thread_worker import ThreadWorker
 from .waiting import Countdown
@@ -27,8 +28,9 @@ from .worker import Worker
 class Workforce:
     """Runs the subscriptions of one bus."""
 
-    def __init__(self, services: Services, backend: str) -> None:
+    def __init__(self, services: Services, spillway: Spillway, backend: str) -> None:
         self._services = services
+        self._spillway = spillway
         self._backend = backend
         self._workers: dict[Subscription, Worker] = {}
         self._streams: dict[Subscription, StreamWorker] = {}
@@ -75,7 +77,7 @@ class Workforce:
         if stream is not None:
             self._workers[subscription] = stream
             return
-        subscription.renew_mailbox()
+        subscription.renew_mailbox(self._spillway)
         if subscription.delivery == "thread":
             worker = ThreadWorker(subscription, self._services)
             worker.start()

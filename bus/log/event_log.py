@@ -106,7 +106,7 @@ class EventLog:
         with self._lock:
             at = self.next
             self.next = at + 1
-            if self._unwritten_bytes > self.memory_bytes and not keep:
+            if self.is_full and not keep:
                 self.num_dropped += 1
                 self._writer.attend()
                 return None
@@ -132,6 +132,11 @@ class EventLog:
     def num_unwritten(self) -> int:
         """Records that are in memory alone."""
         return len(self._unwritten)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what is appended is dropped, since too much waits for the disk."""
+        return self._unwritten_bytes > self.memory_bytes
 
     @property
     def unwritten_bytes(self) -> int:

@@ -296,7 +296,7 @@ class OldStyle(TrainerCallback): ...
         (lambda b: b.subscribe("log", retries=-1)(handle), "retries=-1"),
         (lambda b: b.subscribe("log", retries="two")(handle), "retries='two'"),
         (lambda b: b.subscribe("log", quarantine_after=0)(handle), "quarantine_after=0"),
-        (lambda b: b.subscribe("log", overflow="spill")(handle), "overflow='spill' is no policy"),
+        (lambda b: b.subscribe("log", overflow="buffer")(handle), "'buffer' is no policy: known"),
         (lambda b: b.subscribe("log", delivery="tread")(handle), "did you mean 'thread'"),
         (lambda b: b.subscribe("log", delivery=1)(handle), "delivery=1 is no delivery"),
         (lambda b: b.subscribe("log", delivery="thread")(handle_async), "without async"),

@@ -41,6 +41,14 @@ def temporary() -> Iterator[EventLog]:
     log.close()
 
 
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for temporary files that no other process uses."""
+    former, tempfile.tempdir = tempfile.tempdir, str(tmp_path_factory.mktemp("temporary"))
+    yield
+    tempfile.tempdir = former
+
+
 def folders() -> set[str]:
     return {p.name for p in Path(tempfile.gettempdir()).glob(f"{PREFIX}*")}
 
