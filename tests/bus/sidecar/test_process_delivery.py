@@ -328,3 +328,18 @@ def test_a_vote_that_is_not_json_loses_nothing() -> None:
 
     message = decode(encode("vote", of=1, at=2, index=0, vote=vote.model_dump()))
     assert Vote(**message["vote"]).reason == "\\udcff"
+
+
+def test_a_process_that_falls_behind_gets_everything_from_the_log(
+    make_bus: MakeBus, tmp_path: Path
+) -> None:
+    bus = make_bus()
+    path = tmp_path / "a"
+    bus.subscribe(Writer(str(path)), delivery="process", mailbox_size=10, name="it")
+    link = bus.open_run(TrainerState())
+    # While its process starts: more than it is sent at a time, and than its mailbox holds.
+    steps(link, 6_000, loss=1.5)
+    assert bus.flush(60)
+    assert rows(bus)["it"].spilled > 0
+    bus.close()
+    assert [line["step"] for line in lines_of(path)[1:-1]] == list(range(1, 6_001))
