@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ..schemas import TrainerState
+from ..schemas.argument_assignment import ASSIGNMENTS
 
 
 class Schedule(Protocol):
-    """A callback that knows beforehand at which steps its `on_step_end` does something."""
-
-    def depends_on(self, args: Any) -> tuple[object, ...]:
-        """What of the arguments its answer depends on."""
+    """A callback that knows beforehand at which steps its `on_step_end` does something, by the
+    arguments and the state alone."""
 
     def idle_until(self, args: Any, state: TrainerState) -> int:
         """The next step at whose end it has something to do."""
@@ -34,29 +33,28 @@ def schedule_of(callbacks: list[Any]) -> Schedule | None:
 class Idling:
     """Tells of each step whether the schedule need not be called at its end.
 
-    What it goes by may change at any time: the intervals in the state, which is noticed by its
-    frozen rest, made anew at every assignment, and what of the arguments it depends on.
+    What it goes by may change at any time: the state, which is noticed by its frozen rest, made
+    anew at every assignment, and the arguments, whose assignments are counted.
     """
 
     def __init__(self) -> None:
         self.schedule: Schedule | None = None
         self._until = 0
         self._rest: object = None
-        self._depends: tuple[object, ...] = ()
+        self._assignments = 0
 
-    def holds(self, args: Any, state: TrainerState) -> bool:
+    def holds(self, state: TrainerState) -> bool:
         """Whether nothing is due at the end of the present step."""
-        schedule, own = self.schedule, state.__dict__
+        own = state.__dict__
         return (
-            schedule is not None
-            and own["global_step"] < self._until
-            and own.get("_rest") is self._rest
-            and schedule.depends_on(args) == self._depends
+            own["global_step"] < self._until
+            and own["_rest"] is self._rest
+            and ASSIGNMENTS.count == self._assignments
         )
 
     def look_ahead(self, args: Any, state: TrainerState) -> None:
         """Asks the schedule for the next step that it has something to do at."""
         if self.schedule is not None:
+            self._assignments = ASSIGNMENTS.count
             self._until = self.schedule.idle_until(args, state)
             self._rest = state.rest()
-            self._depends = self.schedule.depends_on(args)

@@ -82,6 +82,9 @@ class RunLink:
         self.account = RunAccount()
         self.context: Callable[[], dict[str, Any]] = lambda: {"args": None, "state": state}
         self.numbering = Numbering()
+        self.listeners_changed = False
+        """Whether `note_listeners` has something to do."""
+        self._on_listeners: Callable[[], None] = lambda: None
         self.emitters: dict[str, Emitter] = {}
         clock = bus.clock.monotonic
         for kind, event_class in list(Event.known_kinds.items()):
@@ -115,6 +118,22 @@ class RunLink:
         for kind, emitter in self.emitters.items():
             event_class = emitter.event_class
             emitter.want(wants(event_class), self.gate.hears(event_class, kind))
+        self.listeners_changed = True
+        if threading.get_ident() == self.pulse.thread_id:
+            self.note_listeners()
+
+    def follow_listeners(self, follow: Callable[[], None]) -> None:
+        """Calls `follow` at once and whenever others may listen than before.
+
+        On the run's own thread: where another changes who listens, before the next step.
+        """
+        self._on_listeners = follow
+        follow()
+
+    def note_listeners(self) -> None:
+        """Has those who follow the listeners look at them."""
+        self.listeners_changed = False
+        self._on_listeners()
 
     def silence(self) -> None:
         """Ends all emission: the bus is closed."""

@@ -51,7 +51,8 @@ class Acting:
         self._signals = signals
         self._metrics = metric_buffer_for(device_of(saving.model))
         self._step_end = link.emitters["step_end"]
-        self._grad_norm: Number | None = None
+        self.grad_norm: Number | None = None
+        """Of the last step, before clipping."""
         self.learning_rate: float | None = None
         """The rate that the present step uses."""
         self.seconds = 0.0
@@ -77,16 +78,12 @@ class Acting:
         data_wait_s: float,
         bus_s: float,
     ) -> None:
-        """Takes what a step gave, and announces its end."""
+        """Announces the end of a step, to whoever is there."""
         link, emitter = self._link, self._step_end
-        self._grad_norm = grad_norm
-        link.pulse.durations_s.append(step_s)
         if not (emitter.wanted or link.gate.subscriptions):
             # Callbacks of Hugging Face's shape are not given these values: none for them alone.
-            idling = link.gate.idling
-            if emitter.gated and not idling.holds(self._args, link.state):
-                link.fire(emitter)
-                idling.look_ahead(self._args, link.state)
+            link.fire(emitter)
+            link.gate.idling.look_ahead(self._args, link.state)
             return
         numbers, handles = self._metrics.push((loss, grad_norm))
         values = {
@@ -149,8 +146,8 @@ class Acting:
         with self._timed(log=True):
             values = self.window.take()
             logs = {"loss": values.pop("loss")} if "loss" in values else {}
-            if self._grad_norm is not None:
-                logs["grad_norm"] = read(self._grad_norm)
+            if self.grad_norm is not None:
+                logs["grad_norm"] = read(self.grad_norm)
             if self.learning_rate is not None:
                 logs["learning_rate"] = self.learning_rate
             self._front_end.log(logs | values)

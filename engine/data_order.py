@@ -122,6 +122,8 @@ def num_samples(batch: Any) -> int:
     """How many samples a batch has: the length of the first tensor in it."""
     if type(batch) is dict:
         for value in batch.values():
+            if type(value) is torch.Tensor and value.ndim:
+                return value.shape[0]
             return num_samples(value)
     if isinstance(batch, torch.Tensor):
         return batch.shape[0] if batch.ndim else 1

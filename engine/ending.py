@@ -134,7 +134,7 @@ class Ending:
         self._open_link().emit(
             "train_begin",
             {
-                "arguments": args.to_dict(),
+                "arguments": args.frozen_copy(),
                 "run_name": args.run_name,
                 "output_dir": str(args.output_dir),
                 "model": type(model).__name__,

@@ -39,6 +39,10 @@ class FrontEnd:
     go on to the end of its epochs."""
     rounds_epochs = True
     """Whether `state.epoch` is whole when an epoch begins after one that was left early."""
+    gives_learning_rate = False
+    """Whether it tells the rate of a step itself, so that it is not looked up when one begins."""
+    sees_groups = False
+    """Whether `group_loaded` is to be called."""
     counts_samples = True
     """Whether the run counts what it trains on, for the closing figures."""
     keeps_modes = True

@@ -12,7 +12,10 @@ from ..bus import RunLink
 
 
 class OptimizerHooks:
-    """Emits around `optimizer.step()`, in a loop of the user's own too, for a with block."""
+    """Emits around `optimizer.step()`, in a loop of the user's own too, for a with block.
+
+    The optimizer has hooks only while somebody listens, since it pays for them at each step.
+    """
 
     def __init__(self, optimizer: torch.optim.Optimizer, link: RunLink) -> None:
         self._optimizer = optimizer
@@ -22,11 +25,18 @@ class OptimizerHooks:
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
-        self._handles = [
-            self._optimizer.register_step_pre_hook(self._before),
-            self._optimizer.register_step_post_hook(self._after),
-        ]
+        self._link.follow_listeners(self._follow)
         return self
+
+    def _follow(self) -> None:
+        wanted = self._pre.active or self._post.active
+        if wanted and not self._handles:
+            self._handles = [
+                self._optimizer.register_step_pre_hook(self._before),
+                self._optimizer.register_step_post_hook(self._after),
+            ]
+        elif not wanted:
+            self._remove()
 
     def __exit__(
         self,
@@ -34,8 +44,13 @@ class OptimizerHooks:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._link.follow_listeners(lambda: None)
+        self._remove()
+
+    def _remove(self) -> None:
         for handle in self._handles:
             handle.remove()
+        self._handles = []
 
     def _before(self, *_: Any) -> None:
         if self._pre.active:

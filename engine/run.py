@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,7 +27,8 @@ from .rounds import Stop
 from .run_identity import RunIdentity
 from .saving import Saving
 from .signals import StopSignals
-from .stepping import plan
+from .step_closing import StepClosing
+from .stepping import Beginning, plan
 from .summary import RunSummary
 from .working import Working
 
@@ -88,8 +88,7 @@ class Run:
         self._link: RunLink | None = None
         self._early_votes: list[Vote] = []
         self._train_loader: Any = None
-        self._mark_s = 0.0
-        self._bus_s = 0.0
+        self._close_step: Callable[[Number | None, Number | None], None] = self._refuse_step
 
     # The with block
 
@@ -216,11 +215,16 @@ class Run:
         self._open_link()
         if self._batches is not None:
             raise StepbusError("run.steps() was called before: a run has one loop.")
-        self._batches = self._steps(loader)
+        self._batches = self._working.stepping.batches(
+            lambda: self._begin(loader), self._ending.finish
+        )
         return self._batches
 
-    def _steps(self, loader: Iterable[Any]) -> Iterator[Any]:
-        link, stepping, parts = self._open_link(), self._working.stepping, self._parts
+    def _begin(self, loader: Iterable[Any]) -> Beginning:
+        """The loop asks for its first batch."""
+        link, working, parts = self._open_link(), self._working, self._parts
+        stepping = working.stepping
+        closing = self._close_step = StepClosing(link, working, self._signals)
         length = stepping.plan = plan(self.args, loader)
         self._train_loader = loader
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -229,15 +233,13 @@ class Run:
         resumed = parts.begin()
         self._ending.begin(length, self.model, resumed)
         if self.args.eval_on_start and resumed is None:
-            self._working.acting.evaluate_at_start()
-            self._working.rounds.hold("evaluate")
-        link.pulse.beat_s = self.bus.clock.monotonic()
-        self._mark_s, self._working.acting.seconds = time.perf_counter(), 0.0
+            working.acting.evaluate_at_start()
+            working.rounds.hold("evaluate")
+        closing.begin()
         # A loader with a device of its own puts its batches there.
         moves = getattr(loader, "device", None) is None
         device = device_of(self.model) if moves else None
-        yield from stepping.batches(loader, device, order, resumed)
-        self._ending.finish()
+        return Beginning(device, order, resumed)
 
     @property
     def accumulation(self) -> int:
@@ -247,7 +249,9 @@ class Run:
     @property
     def accumulating(self) -> bool:
         """True while further micro-batches of this step are to come: do not step the optimizer."""
-        return self._working.stepping.accumulating
+        # As it says itself, in one call: it is asked at each micro-batch.
+        stepping = self._working.stepping
+        return stepping.micro < stepping.group_size - 1
 
     def end_step(self, loss: Number | None = None, *, grad_norm: Number | None = None) -> None:
         """Ends an optimizer step: announces it, counts the votes, and does what they ask for.
@@ -264,27 +268,11 @@ class Run:
         if isinstance(loss, torch.Tensor) and loss.is_cpu:
             loss = loss.item()
         self._parts.window.add_loss(loss)
-        self._end_step(loss, grad_norm)
+        self._close_step(loss, grad_norm)
 
-    def _end_step(self, loss: Number | None, grad_norm: Number | None) -> None:
-        entered = time.perf_counter()
-        link = self._link
-        if link is None:
-            link = self._open_link()
-        working = self._working
-        stepping, acting = working.stepping, working.acting
-        stepping.end_step()
-        # Actions at the end of the last epoch are no part of the step.
-        step_s = entered - self._mark_s - acting.seconds
-        link.votes.step = self.state.global_step
-        acting.end_step(loss, grad_norm, step_s, stepping.data_wait_s, self._bus_s)
-        acting.seconds = 0.0
-        working.rounds.hold("step_end")
-        left = self._mark_s = time.perf_counter()
-        link.pulse.beat_s = self.bus.clock.monotonic()
-        self._bus_s = left - entered - acting.seconds + acting.log_s
-        acting.seconds = acting.log_s = 0.0
-        link.account.note_step(self._bus_s)
+    def _refuse_step(self, loss: Number | None, grad_norm: Number | None) -> None:
+        self._open_link()
+        raise StepbusError("end_step() was called outside of run.steps().")
 
     def evaluation_steps(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches of an evaluation, on the model's device; for use within `evaluate()`.

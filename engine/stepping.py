@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
@@ -63,6 +64,15 @@ def plan(args: TrainingArguments, loader: Iterable[Any]) -> Plan:
     return Plan(math.ceil(epochs * per_epoch), epochs, per_epoch, batches, math.ceil(epochs))
 
 
+class Beginning(NamedTuple):
+    """What the loop of a run begins with."""
+
+    device: torch.device | None
+    """Where the batches are moved; None where the loader does that."""
+    order: DataOrder
+    resumed: Resumed | None
+
+
 class Stepping:
     """Yields micro-batches and keeps count; one for each run."""
 
@@ -72,12 +82,13 @@ class Stepping:
         link: RunLink,
         rounds: Rounds,
         position: Position,
-        on_step_begin: Callable[[], None],
+        on_step_begin: Callable[[], None] | None,
         front_end: FrontEnd,
     ) -> None:
         self._front_end = front_end
         self._args = args
         self._link = link
+        self._state = link.state
         self._control = link.control
         self._rounds = rounds
         self._position = position
@@ -107,7 +118,8 @@ class Stepping:
             raise StepbusError(
                 "end_step() was called twice for one step, or outside of run.steps()."
             )
-        if self.micro < self.group_size - 1:
+        size = self.group_size
+        if self.micro < size - 1:
             raise StepbusError(
                 f"end_step() was called after micro-batch {self.micro + 1} of {self.group_size}: "
                 "skip the optimizer while accumulating (`if run.accumulating: continue`)."
@@ -115,20 +127,17 @@ class Stepping:
         self._ended = True
         position = self._position
         position.step_in_epoch += 1
-        position.micro_batches += self.group_size
-        self._link.state.advance(self._epochs_done())
+        done = position.micro_batches = position.micro_batches + size
+        self._state.advance(position.epoch + done / self.plan.micro_batches)
 
-    def batches(
-        self,
-        loader: Iterable[Any],
-        device: torch.device | None,
-        order: DataOrder,
-        resumed: Resumed | None,
-    ) -> Iterator[Any]:
+    def batches(self, begin: Callable[[], Beginning], finish: Callable[[], None]) -> Iterator[Any]:
         """Micro-batches of all epochs, until the run is done or stopped.
 
-        They are moved to `device`; None where the loader does that.
+        Args:
+            begin: called when the first is asked for.
+            finish: called when there are no more.
         """
+        device, order, resumed = begin()
         position, state, rounds = self._position, self._link.state, self._rounds
         if position.epoch_ended:
             position.begin_next_epoch()
@@ -157,6 +166,7 @@ class Stepping:
             if rounds.stop is None:
                 rounds.stop_epoch = None
                 position.begin_next_epoch()
+        finish()
 
     def _begin_epoch(self, order: DataOrder, resumed: Resumed | None) -> Iterator[Any]:
         epoch = self._position.epoch
@@ -186,10 +196,16 @@ class Stepping:
         pulse.busy, pulse.beat_s = "", self._link.bus.clock.monotonic()
 
     def _epoch(self, iterator: Iterator[Any], device: torch.device | None) -> Iterator[Any]:
-        state, rounds = self._link.state, self._rounds
+        # One frame and locals: a step finds the caches cold, so each call that it spares tells.
+        link, control, front_end, rounds = self._link, self._control, self._front_end, self._rounds
+        state, begin, substep = link.state, self._begin, self._substep
+        on_step_begin, counts_samples = self._on_step_begin, front_end.counts_samples
         most_steps, _ = self._limits()
         while state.global_step < most_steps:
-            group = self._load(iterator)
+            started = time.perf_counter()
+            # Fewer than asked for at the end of the data.
+            group = list(itertools.islice(iterator, self._args.gradient_accumulation_steps))
+            self.data_wait_s = time.perf_counter() - started
             if not group:
                 if not self._position.micro_batches:
                     why = self._front_end.data_ended(self._position.epoch)
@@ -202,45 +218,38 @@ class Stepping:
                     )
                 self._exhausted = True
                 return
-            yield from self._step(group, device)
+            size = self.group_size = len(group)
+            self._ended = False
+            if front_end.sees_groups:
+                front_end.group_loaded(group)
+            if on_step_begin is not None:
+                on_step_begin()
+            if control.touched:
+                link.reset_flags("log", "evaluate", "save")
+            if begin.active:
+                link.fire(begin)
+            for index in range(size):
+                self.micro = index
+                batch = group[index]
+                group[index] = None
+                if device is not None:
+                    moved = move(batch, device)
+                    if moved is batch and device.type == "cpu":
+                        # Nor will others be elsewhere, and torch would say so.
+                        device = None
+                    batch = moved
+                if counts_samples:
+                    self.num_samples += num_samples(batch)
+                yield batch
+                if index < size - 1 and substep.active:
+                    link.fire(substep)
+            if not self._ended:
+                raise StepbusError(
+                    "run.end_step() was not called after the last micro-batch of step "
+                    f"{state.global_step + 1}: call it once the optimizer has stepped."
+                )
             if rounds.stop is not None or rounds.stop_epoch is not None:
                 return
-
-    def _load(self, iterator: Iterator[Any]) -> list[Any]:
-        """The micro-batches of one step; fewer than asked for at the end of the data."""
-        started = time.perf_counter()
-        group: list[Any] = []
-        for _ in range(self._args.gradient_accumulation_steps):
-            batch = next(iterator, _END)
-            if batch is _END:
-                break
-            group.append(batch)
-        self.data_wait_s = time.perf_counter() - started
-        return group
-
-    def _step(self, group: list[Any], device: torch.device | None) -> Iterator[Any]:
-        self.group_size = len(group)
-        self._ended = False
-        self._front_end.group_loaded(group)
-        self._on_step_begin()
-        if not self._control.is_settled:
-            self._link.reset_flags("log", "evaluate", "save")
-        if self._begin.active:
-            self._link.fire(self._begin)
-        for index in range(len(group)):
-            self.micro = index
-            batch = group[index] if device is None else move(group[index], device)
-            group[index] = None
-            if self._front_end.counts_samples:
-                self.num_samples += num_samples(batch)
-            yield batch
-            if index < self.group_size - 1 and self._substep.active:
-                self._link.fire(self._substep)
-        if not self._ended:
-            raise StepbusError(
-                "run.end_step() was not called after the last micro-batch of step "
-                f"{self._link.state.global_step + 1}: call it once the optimizer has stepped."
-            )
 
     def _limits(self) -> tuple[float, float]:
         """Steps and epochs after which the loop ends without being told to."""

@@ -48,7 +48,6 @@ class Working:
         )
         self.rounds.actions = self.acting.actions()
         parts.leaves_epoch = self.rounds.leaves_epoch
-        self.stepping = Stepping(
-            args, link, self.rounds, parts.position, self.acting.note_learning_rate, front_end
-        )
+        note = None if front_end.gives_learning_rate else self.acting.note_learning_rate
+        self.stepping = Stepping(args, link, self.rounds, parts.position, note, front_end)
         front_end.working = self

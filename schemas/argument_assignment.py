@@ -11,8 +11,25 @@ from .arguments_meta import explain
 from .errors import ArgumentError
 
 
+class Assignments:
+    """How often arguments have been assigned, of whichever object: who goes by some of them at each
+    step sees by one number that they are what they were."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+ASSIGNMENTS = Assignments()
+
+
 class CheckedArguments:
     """Assignment with checks, for a dataclass and whatever inherits from it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        ASSIGNMENTS.count += 1
 
     checks: ClassVar[type[BaseModel]]
     """The kinds of the dataclass's fields, from `checks_of`."""

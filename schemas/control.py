@@ -36,7 +36,7 @@ class TrainerControl:
     callback does. `votes` are those behind the flags.
     """
 
-    __slots__ = (*FLAG_OF.values(), "_again", "_cast", "_setters", "votes")
+    __slots__ = (*FLAG_OF.values(), "_again", "_cast", "_setters", "touched", "votes")
 
     should_training_stop: bool
     should_epoch_stop: bool
@@ -44,6 +44,8 @@ class TrainerControl:
     should_evaluate: bool
     should_log: bool
     votes: tuple[Vote, ...]
+    touched: bool
+    """False where nothing can stand: no flag has been set since `is_settled` was last true."""
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class TrainerControl:
         *,
         votes: tuple[Vote, ...] = (),
     ) -> None:
+        self.touched = False
         self._setters: dict[Action, str] = {}
         self._cast: dict[Action, str] = {}
         self._again: dict[Action, str] = {}
@@ -67,6 +70,8 @@ class TrainerControl:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+        if value and name in ACTION_OF:
+            object.__setattr__(self, "touched", True)
         # Who asks for what others have asked for already is on record as well.
         # A copy is filled in an order of its own.
         if value and ACTION_OF.get(name) in getattr(self, "_cast", ()):
@@ -103,14 +108,16 @@ class TrainerControl:
     @property
     def is_settled(self) -> bool:
         """Whether there is nothing to turn into votes or to take back."""
-        return not (
+        if self.touched and not (
             self.should_log
             or self.should_evaluate
             or self.should_save
             or self.should_training_stop
             or self.should_epoch_stop
             or self._cast
-        )
+        ):
+            object.__setattr__(self, "touched", False)
+        return not self.touched
 
     @property
     def asked_again(self) -> bool:
@@ -132,12 +139,14 @@ class TrainerControl:
 
     def mark_cast(self, action: Action, setter: str) -> None:
         """Notes that a flag has become a vote of `setter`; it stays visible."""
+        object.__setattr__(self, "touched", True)
         self._cast[action] = setter
         self._again.pop(action, None)
 
     def show(self, action: Action) -> None:
         """Sets the flag of an action that was decided on; it makes no vote."""
         object.__setattr__(self, FLAG_OF[action], True)
+        object.__setattr__(self, "touched", True)
         self._cast.setdefault(action, "")
 
     def reset(self, action: Action) -> None:

@@ -38,16 +38,6 @@ class DefaultFlowCallback(TrainerCallback):
             control.should_training_stop = True
         return control
 
-    def depends_on(self, args: Any) -> tuple[object, ...]:
-        """What of the arguments `idle_until` depends on."""
-        return (
-            args.logging_strategy,
-            args.logging_first_step,
-            args.eval_strategy,
-            args.eval_delay,
-            args.save_strategy,
-        )
-
     def idle_until(self, args: Any, state: TrainerState) -> int:
         """The next step at whose end it sets a flag: before that it need not be called."""
         step = state.global_step

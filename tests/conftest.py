@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-BESIDE_THE_REFERENCE = [Path(__file__).parent / name for name in ("differential", "compat")]
+SLOW = [
+    Path(__file__).parent / name
+    for name in ("benchmarks", "cli", "compat", "differential", "engine/trainer")
+]
+"""Two trainings a test, over a thousand times, or a process: too much for `make check`."""
 
 # Before any test, and in the environment: programs that tests start inherit it.
 os.environ["STEPBUS_REPORT_TO"] = "none"
@@ -21,7 +25,7 @@ settings.load_profile("shared-cpu")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two trainings a test, over a thousand times: too much for `make check`."""
+    """Marks whole folders as slow."""
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in BESIDE_THE_REFERENCE):
+        if any(item.path.is_relative_to(folder) for folder in SLOW):
             item.add_marker("slow")

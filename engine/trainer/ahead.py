@@ -48,8 +48,13 @@ class AheadLoader(DataLoader[Any]):
         self.set_epoch(self.epoch)
         batches = super().__iter__()
         self.ahead = self._next(batches)
+        moves = True
         while self.ahead is not None:
-            batch = move(self.ahead, self.device)
+            batch = self.ahead
+            if moves:
+                batch = move(batch, self.device)
+                # Where one is on the CPU as it comes, so are the others.
+                moves = batch is not self.ahead or self.device.type != "cpu"
             self.ahead = self._next(batches)
             yield batch
         self.epoch += 1

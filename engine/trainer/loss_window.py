@@ -23,7 +23,8 @@ class LossWindow(LogWindow):
         self._sum: Tensor | None = None
         self._carried = 0.0
         """The sum in the checkpoint that a resumed run begins with."""
-        self._num_steps = 0
+        self.num_steps = 0
+        """Steps since the last log."""
         self._total = 0.0
         self._total_steps = 0
 
@@ -34,37 +35,33 @@ class LossWindow(LogWindow):
             self._carried = 0.0
         self._sum += loss
 
-    def end_step(self) -> None:
-        """Counts a step."""
-        self._num_steps += 1
-
     @property
     def empty(self) -> bool:
         """Whether there is nothing to log."""
-        return super().empty and not self._num_steps
+        return super().empty and not self.num_steps
 
     def take(self) -> dict[str, Any]:
         """What there is to log, and a new window; waits for the device."""
         values = super().take()
-        if self._num_steps:
+        if self.num_steps:
             total = self._rest()
-            values = {"loss": total / self._num_steps} | values
+            values = {"loss": total / self.num_steps} | values
             self._total += total
-            self._total_steps += self._num_steps
+            self._total_steps += self.num_steps
             self._carried = 0.0
             if self._sum is not None:
                 self._sum.zero_()
-        self._num_steps = 0
+        self.num_steps = 0
         return values
 
     def mean_loss_of_run(self) -> float:
         """The mean loss over all steps of this attempt and those it continues; 0 without any."""
         rest = self._rest()
-        return (self._total + rest) / max(self._total_steps + self._num_steps, 0.001)
+        return (self._total + rest) / max(self._total_steps + self.num_steps, 0.001)
 
     def state_dict(self) -> dict[str, Any]:
         """The window for a checkpoint; reads what is on the device."""
-        own = [self._rest(), self._num_steps, self._total, self._total_steps]
+        own = [self._rest(), self.num_steps, self._total, self._total_steps]
         return super().state_dict() | {"by_micro_batch": own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -72,7 +69,7 @@ class LossWindow(LogWindow):
         super().load_state_dict(state)
         own = state.get("by_micro_batch", (0.0, 0, 0.0, 0))
         self._sum = None
-        self._carried, self._num_steps, self._total, self._total_steps = own
+        self._carried, self.num_steps, self._total, self._total_steps = own
 
     def _rest(self) -> float:
         return read(self._sum) if self._sum is not None else self._carried

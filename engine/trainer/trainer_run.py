@@ -37,12 +37,12 @@ class TrainerRun(Run):
 
     def end_optimizer_step(self, grad_norm: Number | None, learning_rate: float) -> None:
         """As `end_step`, with the losses given before."""
-        self._window.end_step()
+        self._window.num_steps += 1
         acting = self._working.acting
         acting.learning_rate = learning_rate
         loss = step_loss(self._losses) if acting.takes_losses else None
         self._losses.clear()
-        self._end_step(loss, grad_norm)
+        self._close_step(loss, grad_norm)
 
     @property
     def loaders(self) -> tuple[Any, Any]:
@@ -82,6 +82,8 @@ class TrainerFrontEnd(FrontEnd):
     lends_generator = False
     evaluates_neutrally = False
     rounds_epochs = False
+    gives_learning_rate = True
+    sees_groups = True
     counts_samples = False
     ends_by_schedule = True
     keeps_modes = False

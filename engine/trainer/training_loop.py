@@ -48,6 +48,8 @@ class TrainingLoop:
     """Its scale after the last step."""
     _submodules: Sequence[nn.Module] = ()
     compute_loss: Callable[..., Any]
+    _takes_items: object = None
+    """The function behind `compute_loss`, once it is known to take `num_items_in_batch`."""
     _get_learning_rate: Callable[[], float]
 
     def training_step(
@@ -73,7 +75,12 @@ class TrainingLoop:
         if callable(to_training):
             to_training()
         inputs = self._prepare_inputs(inputs)
-        compute_loss = without_items(self.compute_loss, "compute_loss")
+        compute_loss = self.compute_loss
+        function = getattr(compute_loss, "__func__", compute_loss)
+        if function is not self._takes_items:
+            given, compute_loss = compute_loss, without_items(compute_loss, "compute_loss")
+            if compute_loss is given:
+                self._takes_items = function
         loss = compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         if not (isinstance(loss, Tensor) and loss.requires_grad):
             raise _untrainable(loss, self.model)
