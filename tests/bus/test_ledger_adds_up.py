@@ -108,6 +108,8 @@ def test_events_for_one_that_hangs_are_accounted_for(make_bus: MakeBus) -> None:
     bus.stop(timeout=0.2)
     row = bus.ledger["hanging"]
     release.set()
+    (thread,) = [each for each in threading.enumerate() if each.name == "stepbus-hanging"]
+    thread.join(10)
     assert row.stuck
     assert (row.failed, row.num_dropped) == (1, 5)
     assert adds_up(row)
