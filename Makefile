@@ -5,6 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 PINS := constraints.txt
 STAMPS := .venv/.stepbus
@@ -22,7 +23,7 @@ help:
 	@echo "make check        lint, types and the quick tests"
 	@echo "make lint         lint and types alone"
 	@echo "make test-device  the tests that need an accelerator"
-	@echo "make bench        what an event and a whole loop cost the training thread (6 minutes)"
+	@echo "make bench        what everything costs, beside peers; report and charts in bench-report/ (1 h)"
 	@echo "make clean        remove .venv and caches; runs are kept"
 	@echo "PYTHON=$(PYTHON)  TORCH=$(TORCH)"
 
@@ -44,8 +45,8 @@ lint: install
 test-device: install
 	$(RUN) -m pytest tests/device $(PYTEST_ARGS)
 
-bench: install
-	$(RUN) -m benchmarks
+bench: $(STAMPS)/bench
+	$(RUN) -m benchmarks --report bench-report $(BENCH_ARGS)
 
 clean:
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -116,3 +117,8 @@ $(STAMPS)/dev: $(STAMPS)/base pyproject.toml $(PINS)
 	@echo "== .venv: installs stepbus, demo and the development tools: 110 MB to download, 360 MB on disk"
 	$(call install_extra,dev)
 	@touch $(STAMPS)/demo $@
+
+$(STAMPS)/bench: $(STAMPS)/dev
+	@echo "== .venv: installs the peers of the benchmarks: 130 MB to download, 350 MB on disk"
+	$(call install_extra,bench)
+	@touch $@

@@ -1,57 +1,64 @@
-"""`python -m benchmarks [NAME...] [--quick] [--json PATH]`: what stepbus costs, beside controls."""
+"""`python -m benchmarks [PART...] [--quick] [--report DIR]`: what stepbus costs, beside peers."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from . import emit, engines
-from .figures import Figure, machine, save, show
+from stepbus.cli.bench.machine import machine, versions
 
+from . import cuda, emit, engines, growth, hostile, throughput, whole
+from .part import Part, Tell
+from .report import PEERS, markdown, write
 
-def _emit(quick: bool) -> list[Figure]:
-    figures = emit.warm_loop(50 if quick else 400)
-    show("Emit on the training thread, thread time", figures)
-    steps = 400 if quick else 3000
-    situated = emit.inside_a_step(0.0004, steps, 2.0) + emit.inside_a_step(0.005, steps // 3, 8.0)
-    show("One emit inside a real step, wall time", situated)
-    return [*figures, *situated]
-
-
-def _engines(quick: bool) -> list[Figure]:
-    report = engines.run(quick)
-    show("Whole loop, nothing attached: wall time of a step to that of a raw one", report.ratios)
-    show("The same, wall time that a step has more", report.wall)
-    show("The same, time on a core that the training thread has more", report.cpu)
-    return [*report.ratios, *report.wall, *report.cpu]
-
-
-BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {"emit": _emit, "engines": _engines}
+PARTS: dict[str, Callable[[bool, Tell], Part]] = {
+    "emit": emit.run,
+    "engines": engines.run,
+    "whole": whole.run,
+    "hostile": hostile.run,
+    "throughput": throughput.run,
+    "growth": growth.run,
+    "cuda": cuda.run,
+}
 
 
 def main() -> None:
-    """Runs the benchmarks and prints their tables."""
+    """Runs the parts, prints their report, and writes it with its charts if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default"
+        "names", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer repeats")
-    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+    parser.add_argument("--quick", action="store_true", help="three minutes instead of an hour")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="write report.md, report.json and charts here"
+    )
     options = parser.parse_args()
-    unknown = [name for name in options.names if name not in BENCHMARKS]
+    unknown = [name for name in options.names if name not in PARTS]
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no part {', '.join(unknown)}: there are {', '.join(PARTS)}")
     torch.set_num_threads(1)
-    figures: list[Figure] = []
-    for name, benchmark in BENCHMARKS.items():
-        if name in (options.names or BENCHMARKS):
-            print(", ".join(f"{key}: {value}" for key, value in machine().items()))
-            figures += benchmark(options.quick)
-    if options.json is not None:
-        save(options.json, figures)
+    begun_s = time.monotonic()
+
+    def tell(text: str) -> None:
+        print(f"[{time.monotonic() - begun_s:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+    parts = []
+    for name, run in PARTS.items():
+        if name in (options.names or PARTS):
+            started = time.monotonic()
+            part = run(options.quick, tell)
+            part.seconds = time.monotonic() - started
+            parts.append(part)
+    if options.report is None:
+        print(markdown(parts, machine(), versions(PEERS), quick=options.quick, charts={}))
+        return
+    for path in write(options.report, parts, quick=options.quick):
+        print(path)
 
 
 if __name__ == "__main__":

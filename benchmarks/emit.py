@@ -1,90 +1,90 @@
-"""What one emit costs the training thread: in a warm loop, and inside a real step."""
+"""Part 1, the hot path: what one emit costs the training thread, beside other dispatchers."""
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from stepbus import EventBus, TrainerState
-from stepbus.bus import RunLink
-from stepbus.bus.emitter import Emitter
+from stepbus.cli.bench.figures import Figure
 
-from .figures import Figure, figure
+from .bench_bus import VALUES, Bench
+from .emit_peers import PEERS, Dispatcher, Missing
+from .part import Part, Tell
 from .workloads import step_of
 
+PART = "emit"
+COUNTS = (0, 1, 8, 32)
 BATCH = 200
 """Emits in one timed batch; the pump hands them on between batches, outside of the clock."""
-VALUES = {"loss": 1.0, "grad_norm": 1.0, "learning_rate": 1e-3, "step_s": 4e-4}
+MEASURE = "us an emit"
+NOTE = """\
+Microseconds of one emit, less an empty loop in the same interleaving; the control is that empty \
+loop's first half against its second, the interval the middle half of the samples. Dispatchers \
+that call their handlers at once do more within the call than stepbus, which hands over and goes \
+on; bubus is timed to the end of its handlers, by the clock on the wall."""
 
 
-class Bench:
-    """A bus with some subscribers and an open run."""
-
-    def __init__(self, num_subscribers: int) -> None:
-        self.bus = EventBus()
-        for number in range(num_subscribers):
-            self.bus.subscribe("step_end", name=f"subscriber-{number}", overflow="drop_oldest")(
-                _ignore
-            )
-        self.bus.start()
-        self.link: RunLink = self.bus.open_run(TrainerState())
-        self.emitter: Emitter = self.link.emitters["step_end"]
-
-    def close(self) -> None:
-        """Ends the run and the bus."""
-        self.bus.close_run(self.link)
-        self.bus.close()
+def run(quick: bool, tell: Tell) -> Part:
+    """Measures this part."""
+    part = Part(
+        PART,
+        "The hot path: one emit on the training thread",
+        notes=[NOTE],
+    )
+    tell("emit in a warm loop")
+    part.figures += _warm_loop(60 if quick else 400, part.gaps)
+    steps = 300 if quick else 3000
+    for seconds, count in ((0.0004, steps), (0.005, steps // 3)):
+        tell(f"one emit inside a {seconds * 1e3:g} ms step")
+        part.figures += inside_a_step(seconds, count)
+    return part
 
 
-def _ignore(event: object) -> None:
-    """A subscriber that does nothing."""
-
-
-def warm_loop(rounds: int) -> list[Figure]:
-    """Emit with nobody listening, and with 1, 8 and 32 subscribers, in one interleaving."""
-    benches = {count: Bench(count) for count in (0, 1, 8, 32)}
-    samples: dict[int, list[float]] = {count: [] for count in benches}
+def _warm_loop(rounds: int, gaps: list[str]) -> list[Figure]:
+    """All dispatchers with each number of handlers, in one interleaving."""
+    benches: dict[tuple[str, int], Dispatcher] = {("stepbus", n): Bench(n) for n in COUNTS}
+    for name, make in PEERS.items():
+        try:
+            benches |= {(name, count): make(count) for count in COUNTS}
+        except Missing as missing:
+            gaps.append(f"{name}: {missing}")
+    samples: dict[tuple[str, int], list[float]] = {key: [] for key in benches}
     controls: list[float] = []
-    for _ in range(rounds):
-        for count, bench in benches.items():
-            controls.append(_time(_empty_batch, bench))
-            samples[count].append(_time(_emit_batch, bench))
-            bench.bus.flush(10)
+    for number in range(rounds):
+        for key, bench in benches.items():
+            slow = getattr(bench, "slow", False)
+            if slow and number >= rounds // 20:
+                continue
+            controls.append(_time_nothing())
+            samples[key].append(_time(bench, 5 if slow else BATCH, wall=slow))
+            bench.settle()
     for bench in benches.values():
         bench.close()
     return [
-        figure(
-            f"emit, {count or 'no'} subscriber{'s' if count != 1 else ''}, warm loop",
-            taken,
-            controls,
-            0.5 if count else 0.1,
-        )
-        for count, taken in samples.items()
+        figure(f"{count} handler{'' if count == 1 else 's'}", name, taken, controls)
+        for (name, count), taken in samples.items()
     ]
 
 
-def _time(batch: Callable[[Bench], None], bench: Bench) -> float:
+def _time(bench: Dispatcher, batch: int, *, wall: bool) -> float:
+    clock = time.perf_counter if wall else time.thread_time
+    started = clock()
+    bench.emit_batch(batch)
+    return (clock() - started) / batch
+
+
+def _time_nothing() -> float:
     started = time.thread_time()
-    batch(bench)
+    for _ in range(BATCH):
+        pass
     return (time.thread_time() - started) / BATCH
 
 
-def _emit_batch(bench: Bench) -> None:
-    emitter = bench.emitter
-    for _ in range(BATCH):
-        if emitter.wanted:
-            emitter.emit(VALUES)
-
-
-def _empty_batch(bench: Bench) -> None:
-    for _ in range(BATCH):
-        pass
-
-
-def inside_a_step(seconds: float, steps: int, budget: float) -> list[Figure]:
+def inside_a_step(seconds: float, steps: int) -> list[Figure]:
     """One emit between real steps, where the caches are cold, beside a clock read with nothing."""
     step = step_of(seconds)
-    figures = []
+    found = []
     for count in (1, 8):
         bench = Bench(count)
         emitter = bench.emitter
@@ -101,7 +101,26 @@ def inside_a_step(seconds: float, steps: int, budget: float) -> list[Figure]:
                 started = time.perf_counter()
                 controls.append(time.perf_counter() - started)
         bench.close()
-        plural = "s" if count > 1 else ""
-        name = f"one emit inside a {seconds * 1e3:g} ms step, {count} subscriber{plural}"
-        figures.append(figure(name, samples, controls, budget))
-    return figures
+        subject = f"stepbus, {count} subscriber{'' if count == 1 else 's'}"
+        found.append(figure(f"inside a {seconds * 1e3:g} ms step", subject, samples, controls))
+    return found
+
+
+def figure(case: str, subject: str, samples: Sequence[float], controls: Sequence[float]) -> Figure:
+    """A figure from samples in seconds: the difference of the medians."""
+    base = statistics.median(controls)
+    half = len(controls) // 2
+    strayed = statistics.median(controls[:half]) - statistics.median(controls[half:])
+    ordered = sorted(samples)
+    low, high = (ordered[int(share * (len(ordered) - 1))] - base for share in (0.25, 0.75))
+    return Figure(
+        PART,
+        case,
+        subject,
+        MEASURE,
+        (statistics.median(ordered) - base) * 1e6,
+        "us",
+        control=strayed * 1e6,
+        interval=(low * 1e6, high * 1e6),
+        samples=len(ordered),
+    )

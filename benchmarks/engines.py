@@ -1,124 +1,210 @@
-"""What a whole training loop costs with nothing attached, beside one by hand that does the same."""
+"""Part 2, the engines: a step under each, with nothing, with TensorBoard, with all trackers."""
 
 from __future__ import annotations
 
-import itertools
-import statistics
-import sys
-import time
+import importlib.util
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .equal_work import Work
-from .figures import Figure
-from .loops import LOOPS, is_available, raw
-from .paired import Pairs
-from .pairing import Steps, measure
-from .turns import Turns
+from stepbus.cli.bench.comparison import CONTROL, compare, figures
+from stepbus.cli.bench.pairing import Steps, Training, measure
+from stepbus.cli.bench.turns import LoopSpec, Turns
+from stepbus.engine.bench.sizing import work_of
 
-CONTROL = "raw, once more"
-RATIO, ADDED_US = 1.05, 20.0
-"""What stepbus may cost: of a raw step, and in microseconds."""
-HAVE_BUDGET = ("TrainingRun", "stepbus.Trainer")
+from .part import Part, Tell
+from .trackers import FOUR, PEERS_HAVE, installed, stepbus_trackers
+
+PART = "engines"
+RAW = "stepbus.engine.bench.loops:raw"
+LOOPS = "benchmarks.engine_loops"
+SLACK = 1.6
+TURN_S = 0.06
+NOTE = """\
+All loops train the same weights, bit for bit: data loader, clipping, schedule. With nothing \
+attached each step is paired with a raw one of the same round; with subscribers each loop steps \
+for some 60 ms without a pause before the next has its turn, and is frozen with all its threads \
+and processes meanwhile."""
 
 
-class Case(NamedTuple):
-    """A length of step, and how often it is measured."""
+class Engine(NamedTuple):
+    """One engine under comparison."""
+
+    name: str
+    function: str
+    package: str
+
+
+ENGINES = (
+    Engine("stepbus TrainingRun", "run", "stepbus"),
+    Engine("stepbus Trainer", "stepbus_trainer", "stepbus"),
+    Engine("transformers Trainer", "transformers_trainer", "transformers"),
+    Engine("Lightning Trainer", "lightning", "pytorch_lightning"),
+    Engine("Ignite Engine", "ignite", "ignite"),
+)
+HAS = {"pytorch_lightning": "lightning"}
+
+
+class Length(NamedTuple):
+    """A length of step."""
 
     name: str
     step_s: float
-    """Of the loop by hand, alone, with one micro-batch."""
     batch_size: int
-    accumulation: int
-    turns: Turns
-    has_budget: bool = False
+    accumulation: int = 1
 
 
-def cases(quick: bool) -> list[Case]:
-    """The lengths that are measured."""
-    if quick:
-        return [Case("0.4 ms step", 0.0004, 16, 1, Turns(count=100), has_budget=True)]
-    return [
-        Case("0.4 ms step", 0.0004, 16, 1, Turns(count=300), has_budget=True),
-        Case("4 x 0.4 ms micro-batches", 0.0004, 16, 4, Turns(count=60, settling=1)),
-        Case("5 ms step", 0.005, 64, 1, Turns(count=70, settling=1, warm_up=20)),
+SHORT = Length("0.4 ms step", 0.0004, 16)
+GROUPED = Length("4 x 0.4 ms micro-batches", 0.0004, 16, 4)
+LONG = Length("5 ms step", 0.005, 64)
+
+
+def run(quick: bool, tell: Tell) -> Part:
+    """Measures this part."""
+    part = Part(
+        PART,
+        "Engines: a whole step beside a loop written by hand that does the same work",
+        notes=[NOTE],
+    )
+    there = [engine for engine in ENGINES if importlib.util.find_spec(engine.package)]
+    part.gaps += [
+        f"{engine.name}: not installed (pip install 'stepbus[bench]')"
+        for engine in ENGINES
+        if engine not in there
     ]
+    _with_nothing(part, there, quick, tell)
+    _with_trackers(part, there, quick, tell)
+    return part
 
 
-class Report(NamedTuple):
-    """The figures of all cases."""
-
-    ratios: list[Figure]
-    """Wall time of a step, to that of the raw step beside it."""
-    wall: list[Figure]
-    """Wall time that a step has more."""
-    cpu: list[Figure]
-    """Time on a core that the training thread has more in a step."""
-
-
-def run(quick: bool) -> Report:
-    """Measures all loops that can run here; those that cannot are named on stderr.
-
-    Raises:
-        RuntimeError: a loop failed, or did other work than the rest.
-    """
-    loops = [name for name in LOOPS if is_available(name)]
-    for name in LOOPS:
-        if name not in loops:
-            print(f"{name} is not installed: left out", file=sys.stderr)
-    chosen = cases(quick)
-    trainings = [(_work(case), case.turns) for case in chosen]
+def _with_nothing(part: Part, there: Sequence[Engine], quick: bool, tell: Tell) -> None:
+    lengths = [SHORT, LONG] if quick else [SHORT, GROUPED, LONG]
+    counts = {SHORT: 80, LONG: 25} if quick else {SHORT: 300, GROUPED: 60, LONG: 70}
+    trainings = []
+    for length in lengths:
+        turns = Turns(settling=3 if length is SHORT else 1, warm_up=50 if length is SHORT else 20)
+        work = work_of(
+            length.step_s,
+            turns.steps(counts[length]),
+            batch_size=length.batch_size,
+            accumulation=length.accumulation,
+        )
+        trainings.append(Training(work, turns, count=counts[length]))
+    specs = [
+        LoopSpec(RAW, name="raw"),
+        LoopSpec(RAW, name=CONTROL),
+        *(LoopSpec(f"{LOOPS}:{engine.function}", name=engine.name) for engine in there),
+    ]
     # Each repetition in fresh processes: what is luck in one is not in the next.
-    repetitions = [
-        measure([*loops, "raw"], trainings, seed=seed) for seed in range(1 if quick else 5)
-    ]
-    report = Report([], [], [])
-    for number, case in enumerate(chosen):
+    repetitions = []
+    for seed in range(1 if quick else 5):
+        tell(f"engines with nothing attached, repetition {seed + 1}")
+        repetitions.append(measure(specs, trainings, seed=seed))
+    for number, length in enumerate(lengths):
         taken = [repetition[number] for repetition in repetitions]
-        _check_equal([*loops, CONTROL], taken)
-        _add(report, case, [*loops, CONTROL], taken)
-    return report
+        check_equal([spec.name for spec in specs], taken)
+        part.figures += compared(part.name, f"{length.name}, nothing attached", specs, taken)
 
 
-def _add(report: Report, case: Case, loops: list[str], taken: list[list[Steps]]) -> None:
+def _with_trackers(part: Part, there: Sequence[Engine], quick: bool, tell: Tell) -> None:
+    specs = [LoopSpec(RAW, name="raw"), LoopSpec(RAW, name=CONTROL)]
+    specs += [
+        LoopSpec(
+            f"{LOOPS}:{engine.function}",
+            {"displayed": True},
+            f"{engine.name}, as it comes (progress, a log every 500 steps)",
+        )
+        for engine in there
+        if engine.package in ("stepbus", "transformers")
+        and not (quick and engine.function == "run")
+    ]
+    specs += [_logging(engine, ["tensorboard"]) for engine in there if "tensorboard" in installed()]
+    if not quick:
+        specs += _with_all(part, there)
+    else:
+        part.gaps.append("engines with more trackers than TensorBoard: left out by --quick")
+    lengths = [SHORT, LONG]
+    seconds = len(specs) * (2.0 if quick else 24.0)
+    trainings = [steady(length, seconds) for length in lengths]
+    tell(f"{len(specs)} loops with trackers")
+    taken = measure(specs, trainings, seed=0, tell=tell)
+    for length, steps in zip(lengths, taken, strict=True):
+        case = f"{length.name}, with subscribers"
+        part.figures += compared(part.name, case, specs, [steps])
+        part.notes += _backlogs(length.name, specs, steps)
+
+
+def steady(length: Length, seconds: float) -> Training:
+    """A training of some length of step, for loops with subscribers, for so long altogether."""
+    turns = Turns(
+        settling=3,
+        measured=max(2, round(TURN_S / length.step_s)),
+        most_s=2 * TURN_S,
+        warm_up=50,
+        warm_up_most_s=3.0,
+    )
+    # However few loops there are: no loop has more than half of the time.
+    most = int(SLACK * seconds / 2 / length.step_s)
+    work = work_of(length.step_s, most + turns.steps(2), batch_size=length.batch_size)
+    return Training(work, turns, seconds=seconds, unmeasured_s=seconds / 6)
+
+
+def _with_all(part: Part, there: Sequence[Engine]) -> list[LoopSpec]:
+    """The engines with all of the four trackers that they have and that are installed."""
+    found = []
+    for name in FOUR:
+        if name not in installed():
+            part.gaps.append(f"{name}: not installed (pip install 'stepbus[bench]')")
+    for engine in there:
+        has = stepbus_trackers() if engine.package == "stepbus" else PEERS_HAVE[_key(engine)]
+        lacks = [name for name in FOUR if name not in has]
+        if lacks:
+            part.gaps.append(f"{engine.name} has nothing for {', '.join(lacks)}")
+        names = installed(has)
+        if len(names) > 1:
+            found.append(_logging(engine, names))
+    return found
+
+
+def _key(engine: Engine) -> str:
+    return HAS.get(engine.package, engine.package)
+
+
+def _logging(engine: Engine, trackers: Sequence[str]) -> LoopSpec:
+    options: dict[str, Any] = {"trackers": list(trackers), "logging_steps": 1}
+    shown = "all four" if len(trackers) == len(FOUR) else " + ".join(trackers)
+    return LoopSpec(f"{LOOPS}:{engine.function}", options, f"{engine.name}, {shown}")
+
+
+def compared(
+    part: str, case: str, specs: Sequence[LoopSpec], taken: Sequence[Sequence[Steps]]
+) -> list[Any]:
+    """The figures of all loops but the first, which is the raw one; the second is the control."""
     base = [steps[0] for steps in taken]
-    wall_base, cpu_base = [s.wall_s for s in base], [s.cpu_s for s in base]
-    wall = {n: Pairs([s[i].wall_s for s in taken], wall_base) for i, n in enumerate(loops)}
-    cpu = {n: Pairs([s[i].cpu_s for s in taken], cpu_base) for i, n in enumerate(loops)}
-    median_ms = statistics.median(itertools.chain(*wall_base)) * 1e3
-    for name in [CONTROL, *loops[1:-1]]:
-        what = f"{name}, {case.name} ({median_ms:.2f} ms raw)"
-        judged = case.has_budget and name in HAVE_BUDGET
-        ratio, added = (RATIO, ADDED_US) if judged else (None, None)
-        is_control = name == CONTROL
-        wall_control = None if is_control else wall[CONTROL]
-        cpu_control = None if is_control else cpu[CONTROL]
-        report.ratios.append(wall[name].figure(what, "x", wall_control, ratio))
-        report.wall.append(wall[name].figure(what, "us", wall_control, added))
-        report.cpu.append(cpu[name].figure(what, "us", cpu_control, added))
+    rows = [
+        compare(spec.name, [steps[place] for steps in taken], base)
+        for place, spec in enumerate(specs)
+        if place
+    ]
+    return [figure for row in rows for figure in figures(part, case, row, rows[0])]
 
 
-def _check_equal(loops: Sequence[str], taken: list[list[Steps]]) -> None:
+def check_equal(names: Sequence[str], taken: Sequence[Sequence[Steps]]) -> None:
+    """Raises RuntimeError where a loop has trained other weights than the raw one."""
     for repetition in taken:
-        for name, steps in zip(loops, repetition, strict=True):
+        for name, steps in zip(names, repetition, strict=True):
             if steps.weights != repetition[0].weights:
                 raise RuntimeError(f"{name} trained other weights than the loop by hand")
 
 
-def _work(case: Case) -> Work:
-    """Work whose raw step takes about so long here: the model is made wider until it does."""
-    width = 32
-    while _typical_s(width, case.batch_size) < case.step_s * 0.95 and width < 4096:
-        width = int(width * 1.15) + 1
-    return Work(
-        width=width,
-        steps=case.turns.steps,
-        accumulation=case.accumulation,
-        batch_size=case.batch_size,
-    )
-
-
-def _typical_s(width: int, batch_size: int) -> float:
-    begun: list[float] = []
-    raw(Work(width, 60, batch_size=batch_size), lambda: begun.append(time.perf_counter()))
-    return statistics.median(b - a for a, b in itertools.pairwise(begun[10:]))
+def _backlogs(length: str, specs: Sequence[LoopSpec], steps: Sequence[Steps]) -> list[str]:
+    """What waited at the end, and what each subscriber sustains."""
+    lines = []
+    for spec, taken in zip(specs, steps, strict=True):
+        for row in taken.facts.get("ledger", []):
+            if row["handled"] > 100 and row["handler_s"]:
+                rate = row["handled"] / row["handler_s"]
+                lines.append(
+                    f"{spec.name}, {length}: {row['subscriber']} took {row['handled']:,} events, "
+                    f"{rate:,.0f}/s of its own time; {row['pending']:,} waited at the end"
+                )
+    return lines

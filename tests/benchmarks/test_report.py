@@ -1,73 +1,185 @@
-"""The benchmarks run, and print each figure beside its control."""
+"""The report: each figure beside its control, each budget with its outcome, gaps by name."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.budgets import BUDGETS, figures_of, judged, outcome
+from benchmarks.part import Part
+from benchmarks.report import write
+from stepbus.cli.bench.comparison import CONTROL, Compared, figures
+from stepbus.cli.bench.figures import Figure
+from stepbus.cli.bench.paired import Estimate
+
 ROOT = Path(__file__).parents[2]
 
 
-def report(tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], str]:
-    """The figures and the output of a quick run."""
+def compared(name: str, p50: float, p99: float = 1.0) -> Compared:
+    def near(value: float) -> Estimate:
+        return Estimate(value, value - 0.01, value + 0.01)
+
+    us = (p50 - 1) * 400
+    return Compared(
+        name, near(p50), near(p99), near(p50), near(us), near(us), 0.4 * p50, 0.4 * p99, 9.0, 100
+    )
+
+
+def engine_figures(p50: float) -> list[Figure]:
+    control = compared(CONTROL, 1.0)
+    return [
+        figure
+        for row in (control, compared("stepbus Trainer", p50), compared("Ignite Engine", 1.09))
+        for figure in figures("engines", "0.4 ms step, nothing attached", row, control)
+    ]
+
+
+def emit_figure(handlers: int, value: float) -> Figure:
+    case = f"{handlers} handler{'' if handlers == 1 else 's'}"
+    return Figure("emit", case, "stepbus", "us an emit", value, "us", control=0.001)
+
+
+def parts(p50: float = 1.2) -> list[Part]:
+    emits = [emit_figure(handlers, 0.2 * bool(handlers)) for handlers in (0, 1, 8, 32)]
+    rates = [
+        Figure(
+            "throughput",
+            f"{count} subscriber{'s' if count > 1 else ''}",
+            name,
+            "events/s",
+            rate / count,
+            "1/s",
+            interval=(rate / count * 0.9, rate / count * 1.1),
+        )
+        for count in (1, 4, 16)
+        for name, rate in (("stepbus, thread", 160_000.0), ("bubus", 600.0))
+    ]
+    control = compared("at step 1,000, once more", 1.0)
+    grown = compared("at step 1,000,000", 1.01)
+    growth = [
+        figure
+        for row in (control, grown)
+        for figure in figures("growth", "0.4 ms step", row, control)
+    ]
+    return [
+        Part("emit", "The hot path", emits, notes=["How it is read."]),
+        Part("engines", "Engines", engine_figures(p50), gaps=["Lightning Trainer: not installed"]),
+        Part("throughput", "Throughput", rates),
+        Part("growth", "Growth", growth),
+        Part("cuda", "On CUDA", gaps=["there is no CUDA device here"]),
+    ]
+
+
+def test_each_budget_is_met_or_missed_by_a_distance_or_named_as_not_measured(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, parts(), quick=False)
+    document = json.loads((tmp_path / "report.json").read_text())
+    outcomes = {row["what"]: row["outcome"] for row in document["budgets"]}
+    assert len(outcomes) == len(BUDGETS)
+    assert outcomes["emit, nobody listening: at most 0.1 us"] == "met"
+    assert outcomes["emit, 1 to 32 subscribers, warm loop: at most 0.5 us"] == "met"
+    assert outcomes["events to one subscriber, end to end: at least 150,000/s"] == "met"
+    (engine,) = (row for row in document["budgets"] if row["what"].startswith("whole engine"))
+    assert engine["outcome"] == "not met"
+    verdicts = {figure["measure"]: figure["verdict"] for figure in engine["figures"]}
+    assert verdicts == {"p50": "not met, by 0.150 x", "wall_us": "not met, by 4.0 times"}
+    (cuda,) = (row for row in document["budgets"] if row["what"].startswith("launch-bound"))
+    assert (cuda["outcome"], cuda["needs"]) == ("not measured", "a CUDA device")
+
+
+def test_markdown_has_every_figure_gap_and_machine(tmp_path: Path) -> None:
+    paths = write(tmp_path, parts(), quick=True)
+    text = (tmp_path / "report.md").read_text()
+    assert "processor: " in text
+    assert "A quick report" in text
+    assert "- Lightning Trainer: not installed" in text
+    assert "- there is no CUDA device here" in text
+    assert "How it is read." in text
+    assert "| stepbus Trainer | 1.200 x [1.190 to 1.210] |" in text
+    assert "1.200 x (1.000 ± 0.010)" in text
+    assert "not measured; it takes a CUDA device" in text
+    for path in paths:
+        assert path.exists()
+    for picture in (path for path in paths if path.suffix == ".png"):
+        assert f"]({picture.name})" in text
+
+
+def test_charts_are_pictures_of_the_parts_that_have_figures(tmp_path: Path) -> None:
+    paths = write(tmp_path, parts(), quick=True)
+    pictures = [path for path in paths if path.suffix == ".png"]
+    assert [path.stem for path in pictures] == ["emit", "engines", "throughput", "growth"]
+    for path in pictures:
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 5_000
+
+
+@pytest.mark.parametrize(
+    ("p50s", "said"),
+    [
+        ((1.0, 1.05), "met"),
+        ((1.0, 1.2), "**not met**"),
+        ((1.0, 1.055), "not told from the control"),
+        ((), "not measured"),
+    ],
+)
+def test_outcome_of_a_budget_is_that_of_its_worst_figure(p50s: Sequence[float], said: str) -> None:
+    found = [
+        dataclasses.replace(figure, budget=1.05)
+        for p50 in p50s
+        for figure in engine_figures(p50)
+        if figure.subject == "stepbus Trainer" and figure.measure == "p50"
+    ]
+    assert outcome(found) == said
+
+
+def test_budgets_judge_stepbus_and_nobody_else() -> None:
+    found = judged(engine_figures(1.2))
+    assert {figure.subject for figure in found if figure.budget is not None} == {"stepbus Trainer"}
+    budget = next(budget for budget in BUDGETS if budget.what.startswith("whole engine"))
+    assert {figure.measure for figure in figures_of(budget, found)} == {"p50", "wall_us"}
+
+
+def program(*words: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    json_path = tmp_path / "figures.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments, "--quick", "--json", str(json_path)],
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=280,
+        check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    figures = json.loads(json_path.read_text())
-    assert {"machine", "python", "torch"} <= set(figures["machine"])
-    return figures, done.stdout
 
 
-@pytest.mark.slow
-def test_quick_report_has_every_row_with_control_and_budget(tmp_path: Path) -> None:
-    figures, printed = report(tmp_path, "emit")
-    assert len(figures["figures"]) == 8
-    for row in figures["figures"]:
-        assert row["what"] in printed
-        assert row["samples"] >= 50
-        assert row["budget"] > 0
-        assert row["control"] == pytest.approx(0, abs=5)
+def test_unknown_part_is_an_error_with_the_parts_there_are() -> None:
+    done = program("engine")
+    assert done.returncode == 2
+    assert "no part engine: there are emit, engines, whole, hostile" in done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_quick_report_of_the_engines_sets_each_beside_a_raw_loop(tmp_path: Path) -> None:
-    figures, printed = report(tmp_path, "engines")
-    rows = figures["figures"]
-    for unit, kinds in (("x", 1), ("us", 2)):
-        for loop in ("raw, once more", "TrainingRun", "stepbus.Trainer"):
-            of_loop = [r for r in rows if r["unit"] == unit and r["what"].startswith(f"{loop}, ")]
-            assert len(of_loop) == kinds
-            for row in of_loop:
-                assert row["what"] in printed
-                assert row["samples"] >= 50
-                assert row["interval"][0] <= row["median"] <= row["interval"][1]
-                assert (row["budget"] is None) == (loop == "raw, once more")
-
-
-def test_unknown_benchmark_is_an_error_with_the_names_there_are() -> None:
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "engine"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 2
-    assert "no benchmark engine: there are emit, engines" in done.stderr
+@pytest.mark.parametrize("part", ["emit", "throughput", "cuda"])
+def test_quick_report_of_a_part(part: str, tmp_path: Path) -> None:
+    done = program(part, "--quick", "--report", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    document: dict[str, Any] = json.loads((tmp_path / "report.json").read_text())
+    (found,) = document["parts"]
+    assert found["name"] == part
+    assert found["seconds"] > 0
+    assert bool(found["figures"]) or bool(found["gaps"])
+    for figure in found["figures"]:
+        assert figure["part"] == part
+        assert isinstance(figure["value"], float | int)
+    assert "## Budgets" in (tmp_path / "report.md").read_text()

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "do the same on text files of your own; every setting a flag or a line of YAML",
     "vote": "ask a running training to log, evaluate, save or stop",
     "migrate": "what of a script for transformers' Trainer works here; change its imports",
+    "bench": "what a subscriber or callback costs the step, and where it should run",
     "trackers": "which trackers a run would report to here, and why not to the others",
     "env": "what a bug report needs: versions, devices, extras",
 }

@@ -1,0 +1,64 @@
+"""Part 3, hostile subscribers: what one does to the step, by delivery and as people write it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from stepbus.cli.bench.comparison import CONTROL
+from stepbus.cli.bench.pairing import measure
+from stepbus.cli.bench.subject import WHERE, Subject, refusals
+from stepbus.cli.bench.turns import LoopSpec
+
+from .engines import LONG, RAW, SHORT, compared, steady
+from .part import Part, Tell
+
+PART = "hostile"
+VARIANTS = "stepbus.cli.bench.variants:delivered"
+KINDS = {
+    "sleeps": ("benchmarks.hostile_subscribers:Sleeper", "sleeps 20 ms per event"),
+    "burns": ("benchmarks.hostile_subscribers:Burner", "burns 5 ms of Python per event"),
+}
+NOTE = """\
+One event a step. A thread that burns Python holds the interpreter lock for milliseconds now and \
+then: look at the mean and the p99, the median may not show it. Where the second core is busy \
+with other programs, part of that harm is hidden."""
+
+
+def run(quick: bool, tell: Tell) -> Part:
+    """Measures this part."""
+    part = Part(PART, "Hostile subscribers, by delivery", notes=[NOTE])
+    lengths = [SHORT, LONG]
+    for kind, (target, title) in KINDS.items():
+        specs = _loops(part, kind, target)
+        seconds = len(specs) * (1.6 if quick else 22.0)
+        tell(f"a subscriber that {title}")
+        trainings = [steady(length, seconds) for length in lengths]
+        taken = measure(specs, trainings, seed=0)
+        for length, steps in zip(lengths, taken, strict=True):
+            part.figures += compared(PART, f"{length.name}, {title}", specs, [steps])
+            for spec, each in zip(specs, steps, strict=True):
+                part.notes += [
+                    f"{spec.name}, {title}, {length.name}: {row['handled']:,} events handled, "
+                    f"{row['pending']:,} waited at the end"
+                    for row in each.facts.get("ledger", [])
+                    if row["subscriber"] == "subject"
+                ]
+    return part
+
+
+def _loops(part: Part, kind: str, target: str) -> list[LoopSpec]:
+    subject = Subject(target, "subscriber")
+    refused = refusals(subject)
+    specs = [
+        LoopSpec(RAW, name="raw"),
+        LoopSpec(RAW, name=CONTROL),
+        LoopSpec("benchmarks.naive:inline", {"handler": kind}, "by hand, inline"),
+        LoopSpec("benchmarks.naive:queue_and_thread", {"handler": kind}, "by hand, queue + thread"),
+    ]
+    for where in WHERE:
+        if where in refused:
+            part.gaps.append(f"stepbus, {where}: {refused[where]}")
+            continue
+        options = {"logging_steps": 0, "subject": asdict(subject), "where": where}
+        specs.append(LoopSpec(VARIANTS, options, f"stepbus, {where}"))
+    return specs

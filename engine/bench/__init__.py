@@ -1,0 +1,1 @@
+"""What `stepbus bench` trains: the same work under a loop by hand and under a run."""
