@@ -40,7 +40,7 @@ class Outcome:
         """Places in which its handlers failed."""
         return {
             where: f"{row['failures']} of its events failed"
-            + (", and it was quarantined" if row["quarantined"] else "")
+            + (f", and it was quarantined: {row['quarantined']}" if row["quarantined"] else "")
             for where, row in self.accounts.items()
             if row.get("failures")
         }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ...bus import EventBus, Subscriber, TrainerCallback
-from ...bus.handler import name_of
 from ...bus.subscriber import overridden_hooks
 from ...schemas import Event
-from ...schemas.errors import ArgumentError, nearest
-from .forwarding import Forwarding
+from ...schemas.errors import ArgumentError
+from .forwarding import forwarding_to
+from .naming import resolve
 
 Kind = Literal["subscriber", "callback"]
 Where = Literal["inline", "thread", "process"]
@@ -89,18 +88,15 @@ class Subject:
             ArgumentError: the bus does not take it there.
         """
         made = self.make()
-        if self.kind == "callback":
-            made = Forwarding(made)
-            kinds: tuple[str, ...] = made.kinds
-        else:
-            kinds = (self.event,) if self.event else ()
-        delivery: Any = {"inline": "gate"}.get(where, where)
+        delivery: Any = "gate" if where == "inline" else where
         if where == "thread" and _is_async(made):
             delivery = "loop"
-        if kinds:
-            bus.subscribe(*kinds, delivery=delivery, name=NAME)(made)
-        else:
-            bus.subscribe(made, delivery=delivery, name=NAME)
+        if self.event:
+            bus.subscribe(self.event, delivery=delivery, name=NAME)(made)
+            return
+        found = forwarding_to(self.target) if self.kind == "callback" else resolve(self.target)
+        arguments = self.arguments if inspect.isclass(found) else None
+        bus.subscribe(found, arguments=arguments, delivery=delivery, name=NAME)
 
 
 def refusals(subject: Subject) -> dict[Where, str]:
@@ -116,48 +112,8 @@ def refusals(subject: Subject) -> dict[Where, str]:
     return found
 
 
-def resolve(target: str) -> Any:
-    """What stands at `module:name`.
-
-    Raises:
-        ArgumentError: the words are not of that form, or nothing is there.
-    """
-    module_name, colon, name = target.partition(":")
-    if not (module_name and colon and name):
-        raise ArgumentError(f"{target!r} is no module:name, such as my_loggers:CSVLogger.")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and module_name.startswith(error.name):
-            raise ArgumentError(
-                f"There is no module {error.name!r} (for {target}): run stepbus bench where "
-                "`import` finds it."
-            ) from None
-        raise _broken(module_name, error) from error
-    except Exception as error:
-        raise _broken(module_name, error) from error
-    found: Any = module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            known = [word for word in vars(found) if not word.startswith("_")]
-            raise ArgumentError(f"{module_name} has no {part!r}: {nearest(part, known)}")
-        found = getattr(found, part)
-    return found
-
-
-def _broken(module_name: str, error: Exception) -> ArgumentError:
-    return ArgumentError(
-        f"The module {module_name} cannot be imported ({type(error).__name__}: {error})."
-    )
-
-
 def _is_async(made: Any) -> bool:
     if not isinstance(made, Subscriber):
         return inspect.iscoroutinefunction(made)
     kinds = (*Event.known_kinds, "event")
     return any(inspect.iscoroutinefunction(getattr(made, f"on_{kind}", None)) for kind in kinds)
-
-
-def title_of(subject: Subject) -> str:
-    """How it is called in tables."""
-    return name_of(resolve(subject.target))
