@@ -108,8 +108,7 @@ class BusLifetime:
                     return self
                 self._pump = Pump(self, self._queue)
                 self._pump.start()
-                for subscription in self._roster.subscriptions:
-                    self._workforce.hire(subscription)
+                self._workforce.begin(self._roster.subscriptions)
                 self._pump.retarget()
             self._workforce.wait_ready(time.monotonic() + self.setup_timeout)
         except BaseException:

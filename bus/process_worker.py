@@ -65,17 +65,22 @@ class ProcessWorker:
         """How many of the window the present process has got."""
         self._votes: set[tuple[int, int]] = set()
         self._reported = Reported(subscription.account)
-        self._abandoned = False
+        self._in_a_row = 0
+        self._opened_at = 0
+        self.abandoned = False
+        """Whether what waits is to be dropped."""
         self.unwanted = False
         """Whether its process is to be killed: its time is over."""
         self._told = ""
         overflow = subscription.options.overflow
         self._lossy = overflow in ("drop_oldest", "drop_newest", "latest")
         self._limit = {"latest": 1}.get(overflow, LOSSY_WINDOW if self._lossy else WINDOW)
+        self._limit_now = self._limit
+        """After a death few are sent at first, so that an event that brings death is found."""
 
     def abandon(self) -> None:
         """Stops handling: what still waits is counted as dropped. From any thread."""
-        self._abandoned = True
+        self.abandoned = True
         self.mailbox.close()
         self.wake()
 
@@ -92,9 +97,9 @@ class ProcessWorker:
         """Tells a process to make the subscriber, whose stream goes on where it was left."""
         self._sent = 0
         self._told = "open"
-        self._reported.begin()
-        if not self.ready.is_set() or self.phase == "handlers":
-            self.phase = "open()"
+        self._reported.begin(self._settled)
+        self._opened_at = self._settled
+        self.phase = "open()"
         options = self.subscription.options
         return encode(
             "open",
@@ -114,21 +119,23 @@ class ProcessWorker:
         """What the process is to be sent now; empty where there is nothing."""
         if self._told != "open":
             return b""
-        if self.handling.account.quarantined or self._abandoned:
+        if self.handling.account.quarantined or self.abandoned:
             self._drop_mail()
         elif not self._lossy or self.phase == "handlers":
             self._fill_window()
-        unsent = list(islice(self._window, self._sent, self._sent + BATCH))
-        if unsent and not self._abandoned:
+        end = min(self._sent + BATCH, self._limit_now)
+        unsent = list(islice(self._window, self._sent, end))
+        if unsent and not self.abandoned:
             self._sent += len(unsent)
             self.handling.event = self._window[0]
             header = encode("events", to=self.number, count=len(unsent))
             return header + b"".join(event.to_json() + b"\n" for event in unsent)
-        if self._abandoned:
+        if self.abandoned:
             self._told = "abandon"
             return encode("abandon", to=self.number)
         if self.mailbox.closed and not len(self.mailbox) and self._sent == len(self._window):
             self._told = "close"
+            self._note_closing()
             return encode("close", to=self.number)
         return b""
 
@@ -137,12 +144,12 @@ class ProcessWorker:
         """Whether `next_lines` has something to say at once."""
         if self._told != "open":
             return False
-        return self._sent < len(self._window) or (
-            self.mailbox.can_take and len(self._window) < self._limit
+        return self._sent < min(len(self._window), self._limit_now) or (
+            self.mailbox.can_take and len(self._window) < self._limit_now
         )
 
     def _fill_window(self) -> None:
-        while len(self._window) < self._limit:
+        while len(self._window) < self._limit_now:
             event = self.mailbox.take()
             if event is None:
                 if not self.mailbox.can_read_on:
@@ -176,11 +183,16 @@ class ProcessWorker:
         elif kind == "closed":
             self.finish()
 
+    def _note_closing(self) -> None:
+        if self._told == "close" and not self._window:
+            self.phase = "close()"
+
     def _note_ready(self, error: str | None) -> None:
         if error is not None and self.error is None:
             self.error = DeliveryError(error)
             self.handling.open_failed(f"open() failed: {error}")
-        self.phase = "handlers"
+        if self.phase == "open()":
+            self.phase = "handlers"
         self.ready.set()
 
     def _post(self, message: Message) -> None:
@@ -205,10 +217,22 @@ class ProcessWorker:
             self._sent = max(0, self._sent - 1)
             self.handling.done(event)
             self.mailbox.settle()
+        self._limit_now = min(self._limit, max(self._limit_now, 2 * (position - self._opened_at)))
         self.subscription.num_sent = len(self._window)
         self.handling.event = self._window[0] if self._window else None
+        self._note_closing()
         if self._votes:
             self._votes = {vote for vote in self._votes if vote[0] >= self._settled}
+
+    def outlived_process(self) -> int:
+        """Notes that the process has died; how often that has happened before it got on."""
+        idle = self.phase == "handlers" and not self._window
+        if self._settled > self._opened_at or idle:
+            self._in_a_row = 0
+        else:
+            self._in_a_row += 1
+        self._limit_now = 1
+        return self._in_a_row
 
     # Its end
 

@@ -41,6 +41,7 @@ class Workforce:
         self._oversight = Oversight()
         self._feeder: Feeder | None = None
         self._num_processed = 0
+        self._starting = False
         self._runs: set[tuple[str, int, int]] = set()
 
     def use_host_loop(self, tasks: anyio.abc.TaskGroup) -> None:
@@ -92,6 +93,7 @@ class Workforce:
     def _feed(self, subscription: Subscription) -> ProcessWorker:
         if self._feeder is None:
             self._feeder = Feeder(self._runs)
+            self._feeder.hurried = self._starting
             self._feeder.start()
         self._num_processed += 1
         worker = ProcessWorker(subscription, self._services, self._num_processed, self._feeder.wake)
@@ -112,12 +114,26 @@ class Workforce:
             self._loop.start_own_loop(self._backend)
         return self._loop
 
+    def begin(self, subscriptions: Iterable[Subscription]) -> None:
+        """Starts a worker for each subscription; nothing runs yet that they could hold up."""
+        self._starting = True
+        for subscription in subscriptions:
+            self.hire(subscription)
+
     def wait_ready(self, deadline: float) -> None:
         """Waits for the set-up of all workers.
 
         Raises:
             DeliveryError: a required one failed or was not done by the deadline.
         """
+        try:
+            self._wait_ready(deadline)
+        finally:
+            self._starting = False
+            if self._feeder is not None:
+                self._feeder.step_back()
+
+    def _wait_ready(self, deadline: float) -> None:
         self._oversight.begin()
         for subscription, worker in list(self._workers.items()):
             if isinstance(worker, LoopWorker) and self._on_loop():

@@ -18,10 +18,23 @@ class Reported:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._former: dict[str, Any] = {}
+        self._began_at = 0
 
-    def begin(self) -> None:
-        """Expects the first report of another process."""
+    def begin(self, settled: int) -> None:
+        """Expects the first report of another process, which `settled` events are not sent to.
+
+        What the former one handled and did not acknowledge is handled again, and counts once.
+        """
+        self._account.handled -= max(0, self._num_told() - (settled - self._began_at))
         self._former = {}
+        self._began_at = settled
+
+    def _num_told(self) -> int:
+        former = self._former
+        if not former:
+            return 0
+        dropped = sum(former["dropped"].values())
+        return int(former["handled"] + former["passed_over"] + former["failed"] + dropped)
 
     def take(self, report: dict[str, Any]) -> None:
         """Adds what has come since the last report."""

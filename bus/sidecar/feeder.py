@@ -40,6 +40,8 @@ class Feeder:
         self._news: deque[bytes] = deque()
         self._runs: dict[RunKey, bytes] = {run: _news(*run, is_open=True) for run in runs}
         self._folder = working_folder()
+        self.hurried = False
+        """Whether new processes may take the trainer's time: it waits for them."""
         self._ending = False
         self._kill = False
         self._woken = False
@@ -55,6 +57,11 @@ class Feeder:
     def add(self, worker: ProcessWorker) -> None:
         """Serves a subscriber, in the shared process or in one of its own."""
         self._new.append(worker)
+        self.wake()
+
+    def step_back(self) -> None:
+        """Has all processes leave the processor to the training."""
+        self.hurried = False
         self.wake()
 
     def note_run(self, run_id: str, attempt: int, rank: int, *, is_open: bool) -> None:
@@ -106,10 +113,12 @@ class Feeder:
         while True:
             self._admit()
             more = False
-            for sidecar in self._sidecars:
+            for sidecar in list(self._sidecars):
                 if self._kill:
                     sidecar.kill()
                 else:
+                    if not self.hurried:
+                        sidecar.step_back()
                     more |= sidecar.tend()
             self._sidecars = [sidecar for sidecar in self._sidecars if not sidecar.over]
             if self._ending and not self._sidecars and not self._new:
@@ -124,16 +133,29 @@ class Feeder:
         while self._new:
             worker = self._new.popleft()
             sidecar = self._shared
-            if worker.subscription.options.own or sidecar is None or sidecar.leaving:
-                sidecar = Sidecar(self._folder, lambda: list(self._runs.values()))
-                self._sidecars.append(sidecar)
-                if not worker.subscription.options.own:
-                    self._shared = sidecar
+            if worker.subscription.options.own:
+                self._serve_alone(worker)
+                continue
+            if sidecar is None or sidecar.leaving:
+                sidecar = self._shared = self._new_sidecar()
             sidecar.add(worker)
         while self._news:
             news = self._news.popleft()
             for sidecar in self._sidecars:
                 sidecar.tell(news)
+
+    def _serve_alone(self, worker: ProcessWorker) -> None:
+        self._new_sidecar().add(worker)
+
+    def _new_sidecar(self) -> Sidecar:
+        sidecar = Sidecar(
+            self._folder,
+            runs=lambda: list(self._runs.values()),
+            move=self._serve_alone,
+        )
+        sidecar.hurried = self.hurried
+        self._sidecars.append(sidecar)
+        return sidecar
 
     def _wait(self) -> None:
         waiting = select.poll()

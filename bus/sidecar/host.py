@@ -17,7 +17,7 @@ from ..diagnostics import get_logger
 from . import last_words
 from .guest import Guest
 from .messages import Lines, Message, decode, encode
-from .open_runs import OpenRuns
+from .open_runs import OpenRuns, run_of
 from .reading import EventLines
 
 log = get_logger()
@@ -28,6 +28,8 @@ IDLE_S = 0.2
 """Between two looks at whether the trainer lives."""
 READ_BYTES = 1 << 18
 LAST_ANSWERS_S = 1.0
+CUT_OFF_S = 1.0
+"""How long after the end of what the trainer sends it is taken for dead."""
 
 
 def serve(feed: int, back: int, trainer: int) -> None:
@@ -57,6 +59,8 @@ class Host:
         self._answers: deque[bytes] = deque()
         self._unsent = b""
         self._ended = False
+        self._cut_off_s: float | None = None
+        """When nothing more could come; None while it can."""
         self._left_behind = False
 
     def send(self, kind: str, **fields: Any) -> None:
@@ -73,12 +77,15 @@ class Host:
         self._leave()
 
     def _is_orphan(self) -> bool:
+        if self._cut_off_s is not None and time.monotonic() - self._cut_off_s > CUT_OFF_S:
+            return True
         # End-of-file would not tell: workers that the trainer forked hold the pipe open.
         return os.getppid() != self._trainer
 
     def _turn(self) -> None:
         """Waits for a moment, then does what there is to do."""
-        busy = bool(self._unsent) or any(guest.busy for guest in self._guests.values())
+        busy = bool(self._unsent) or self._cut_off_s is not None
+        busy = busy or any(guest.busy for guest in self._guests.values())
         self._wait(BUSY_S if busy else IDLE_S)
         self._read()
         self._look()
@@ -86,7 +93,7 @@ class Host:
 
     def _wait(self, seconds: float) -> None:
         waiting = select.poll()
-        if not self._ended:
+        if not self._ended and self._cut_off_s is None:
             waiting.register(self._feed, select.POLLIN)
         if self._unsent:
             waiting.register(self._back, select.POLLOUT)
@@ -94,14 +101,14 @@ class Host:
 
     def _read(self) -> bool:
         """Takes what has come; False where nothing had."""
-        if self._ended:
+        if self._ended or self._cut_off_s is not None:
             return False
         try:
             data = os.read(self._feed, READ_BYTES)
         except BlockingIOError:
             return False
         if not data:
-            self._end()
+            self._cut_off_s = time.monotonic()
             return False
         for line in self._lines.add(data):
             if self._events.expected:
@@ -181,7 +188,8 @@ class Host:
             self._look()
             self._answers.clear()
         late = [guest.name for guest in self._guests.values()]
-        last_words.tell_orphan(self._trainer, [run.run_id for run in killed], late)
+        closed = [run.run_id for run in killed if run_of(run) not in self._runs.ended]
+        last_words.tell_orphan(self._trainer, closed, late)
         self._left_behind |= bool(late)
         self._go()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...schemas.errors import DeliveryError
 from ..diagnostics import get_logger
+from .deaths import Deaths, is_crash, most_in_a_row
 from .messages import Message, encode
 from .spawned import Spawned, how_it_ended
 
@@ -27,15 +28,25 @@ class Sidecar:
     Args:
         folder: its working directory.
         runs: gives a message for each run that is open.
+        move: has a subscriber served by a process of its own.
     """
 
-    def __init__(self, folder: str | None, runs: Callable[[], Iterable[bytes]]) -> None:
+    def __init__(
+        self,
+        folder: str | None,
+        runs: Callable[[], Iterable[bytes]],
+        move: Callable[[ProcessWorker], None],
+    ) -> None:
         self.workers: dict[int, ProcessWorker] = {}
         self.process: Spawned | None = None
+        self.hurried = False
+        """Whether a process that is started now may take the trainer's time: it waits for it."""
         self.over = False
         """Whether it is of no use any more."""
         self._folder = folder
         self._runs = runs
+        self._move = move
+        self._deaths = Deaths()
         self._leaves_by: float | None = None
         self._start_at = 0.0
 
@@ -57,19 +68,18 @@ class Sidecar:
 
     def tend(self) -> bool:
         """Starts, feeds and hears the process; True where there is more to send at once."""
-        if self.process is None and not self._start():
+        if any(worker.unwanted for worker in self.workers.values()):
+            self.kill()
             return False
-        process = self.process
-        assert process is not None
+        process = self.process or self._start()
+        if process is None:
+            return False
         status = process.exit_status()
         for message in process.read():
             self._hear(message)
         self._forget_finished()
         if status is not None:
             self._ended(process, status)
-            return False
-        if any(worker.unwanted for worker in self.workers.values()):
-            self.kill()
             return False
         if not self.workers:
             self._let_leave(process)
@@ -80,6 +90,13 @@ class Sidecar:
                 if lines:
                     process.write(lines)
         return process.has_room and any(worker.has_more for worker in self.workers.values())
+
+    def step_back(self) -> None:
+        """Leaves the processor to the training."""
+        if self.hurried:
+            self.hurried = False
+            if self.process is not None:
+                self.process.step_back()
 
     def kill(self) -> None:
         """Ends the process at once; whoever is still served by it is left with what they had."""
@@ -99,25 +116,28 @@ class Sidecar:
         if self.process is not None:
             self.process.make_inert()
 
-    def _start(self) -> bool:
+    def _start(self) -> Spawned | None:
         if not self.workers:
             self.over = True
-            return False
+            return None
         if time.monotonic() < self._start_at:
-            return False
+            return None
         try:
-            self.process = Spawned(self._folder)
+            process = self.process = Spawned(self._folder, hurried=self.hurried)
         except DeliveryError as error:
-            for worker in self.workers.values():
-                worker.give_up(str(error))
-            self.workers = {}
-            self.over = True
-            return False
+            self._give_up_all(str(error))
+            return None
         for news in self._runs():
-            self.process.write(news)
+            process.write(news)
         for worker in self.workers.values():
-            self.process.write(worker.opening())
-        return True
+            process.write(worker.opening())
+        return process
+
+    def _give_up_all(self, why: str) -> None:
+        for worker in self.workers.values():
+            worker.give_up(why)
+        self.workers = {}
+        self.over = True
 
     def _hear(self, message: Message) -> None:
         if message["kind"] == "say":
@@ -145,11 +165,24 @@ class Sidecar:
         if not self.workers:
             self.over = True
             return
-        names = ", ".join(worker.subscription.name for worker in self.workers.values())
+        self._start_at = time.monotonic() + self._deaths.count(time.monotonic() - process.started_s)
+        served, self.workers = self.workers, {}
+        how = how_it_ended(status)
+        names = ", ".join(worker.subscription.name for worker in served.values())
         log.error(
-            f"the process of {names} {how_it_ended(status)} (process {process.pid}): another takes "
-            "its place and goes on where they were"
+            f"the process {process.pid} of {names} {how}: another one goes on where they were"
         )
+        for number, worker in served.items():
+            in_a_row = worker.outlived_process()
+            if self._deaths.too_many or in_a_row > most_in_a_row(status):
+                worker.give_up(f"its process {how}, {in_a_row} times in a row before it got on")
+            elif worker.abandoned or worker.handling.account.quarantined:
+                worker.finish()
+            elif in_a_row and is_crash(status) and len(served) > 1:
+                # Who it was is not known: the others get on without whoever it was.
+                self._move(worker)
+            else:
+                self.workers[number] = worker
 
 
 def working_folder() -> str | None:

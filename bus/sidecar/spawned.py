@@ -13,6 +13,7 @@ from pathlib import Path
 from ...schemas.errors import DeliveryError
 from .messages import Lines, Message, decode, encode
 
+NICE = 19
 START = Path(__file__).with_name("start.py")
 READ_BYTES = 1 << 18
 MOST_UNSENT = 1 << 18
@@ -24,22 +25,24 @@ class Spawned:
 
     Args:
         folder: its working directory, the trainer's; None where that is gone.
+        hurried: at the trainer's own priority, until `step_back`: the trainer waits for it.
 
     Raises:
         DeliveryError: it cannot be started.
     """
 
-    def __init__(self, folder: str | None) -> None:
+    def __init__(self, folder: str | None, *, hurried: bool = False) -> None:
         if not sys.executable:
             raise DeliveryError(
                 "delivery='process' needs to know which Python to start, and sys.executable is "
                 "empty: set it, or use delivery='thread'."
             )
+        nice = "0" if hurried else str(NICE)
         feed, self._feed = os.pipe()
         self._back, back = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, *_flags(), str(START), str(feed), str(back)],
+                [sys.executable, *_flags(), str(START), str(feed), str(back), nice],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 # What trackers print goes to the error stream: it outlives the trainer, and
@@ -114,6 +117,12 @@ class Spawned:
                 messages += [decode(line) for line in self._lines.add(data)]
             self.silent = True
         return messages
+
+    def step_back(self) -> None:
+        """Leaves the processor to the training: its time of set-up is over."""
+        with contextlib.suppress(OSError):
+            # All of its threads, and what it has started: priorities belong to threads on Linux.
+            os.setpriority(os.PRIO_PGRP, self.pid, NICE)
 
     def exit_status(self) -> int | None:
         """How the process ended, negative for a signal; None while it runs."""

@@ -1,4 +1,4 @@
-"""The first lines of a sidecar, run by path: `python start.py FEED BACK`.
+"""The first lines of a sidecar, run by path: `python start.py FEED BACK NICE`.
 
 Imports nothing of stepbus before it is out of the training's way and knows where to look for it.
 """
@@ -11,7 +11,7 @@ import sys
 
 def main() -> None:
     """Steps back, reads where things are, and serves."""
-    os.nice(19)
+    os.nice(int(sys.argv[3]))
     # The trainer decides when this process ends; a terminal that stops writers must not stop it.
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGTTOU", "SIGTTIN"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)

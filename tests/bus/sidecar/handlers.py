@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stepbus.bus import Subscriber
-from stepbus.schemas import Event, Log, RunFailed, Save, StepEnd, Vote
+from stepbus.schemas import (
+    Event,
+    Log,
+    RunFailed,
+    Save,
+    StepEnd,
+    TrainBegin,
+    TrainEnd,
+    Vote,
+)
 
 FOREVER = threading.Event()
 
@@ -34,7 +44,8 @@ class Writer(Subscriber):
 
     def write(self, **fields: Any) -> None:
         line = json.dumps({"pid": os.getpid(), **fields}) + "\n"
-        # In one write, whole: a test may kill this process at any moment.
+        if fields["name"] == "open":
+            line = "\n" + line  # A former process may have been killed in the middle of one.
         with Path(self.path).open("a", encoding="utf-8") as file:
             file.write(line)
 
@@ -73,11 +84,27 @@ class Placed(Writer):
         )
 
 
-class Filtered(Writer):
-    """Takes few events."""
+class RunsSeen(Subscriber):
+    """Writes down how runs ended."""
+
+    def __init__(self, path: str) -> None:
+        self.writer = Writer(path)
+
+    def made_with(self) -> dict[str, Any]:
+        return {"path": self.writer.path}
+
+    def on_train_begin(self, event: TrainBegin) -> None:
+        self.writer.write(name=event.name, run_id=event.run_id)
+
+    def on_train_end(self, event: TrainEnd) -> None:
+        self.writer.write(name=event.name, run_id=event.run_id)
 
     def on_run_failed(self, event: RunFailed) -> None:
-        self.write(name=event.name, error=event.error)
+        told = {"error": event.error, "message": event.message, "step": event.step}
+        self.writer.write(name=event.name, run_id=event.run_id, **told)
+
+    def close(self) -> None:
+        self.writer.write(name="close")
 
 
 class WithoutConstructor(Subscriber):
@@ -150,6 +177,50 @@ def wait_for_file(event: Save) -> None:
         FOREVER.wait(0.005)
 
 
+class Crashing(Writer):
+    """Has its process crash at some steps: at each time, or while a file is missing."""
+
+    def __init__(self, path: str, at: int, until: str = "") -> None:
+        super().__init__(path)
+        self.at, self.until = at, until
+
+    def made_with(self) -> dict[str, Any]:
+        return {"path": self.path, "at": self.at, "until": self.until}
+
+    def on_step_end(self, event: StepEnd) -> Vote:
+        self.write(name="step_end", step=event.step)
+        if event.step == self.at and not (self.until and Path(self.until).exists()):
+            if self.until:
+                Path(self.until).touch()
+            os.kill(os.getpid(), signal.SIGUSR1)  # As an abort, without a core file.
+            FOREVER.wait()
+        return Vote("save", voter=f"at {event.step}")
+
+
+class CrashingInOpen(Writer):
+    """Has its process crash before it is set up."""
+
+    def open(self) -> None:
+        self.write(name="open")
+        os._exit(3)
+
+
+class CrashingInClose(Writer):
+    """Has its process crash when it is torn down."""
+
+    def close(self) -> None:
+        self.write(name="close")
+        os._exit(4)
+
+
+class Stuck(Writer):
+    """Returns from nothing but its set-up."""
+
+    def on_step_end(self, event: StepEnd) -> None:
+        self.write(name="step_end", step=event.step)
+        FOREVER.wait()
+
+
 def is_even(event: StepEnd) -> bool:
     return event.step % 2 == 0
 
@@ -162,5 +233,9 @@ handler_of_a_lambda = lambda event: None  # noqa: E731
 
 
 def lines_of(path: str | Path) -> list[dict[str, Any]]:
-    """What a `Writer` has written."""
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    """What `Writer`s have written, but for a line that one is writing, or was killed at."""
+    lines = []
+    for line in Path(path).read_text(encoding="utf-8").split("\n")[:-1]:
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines

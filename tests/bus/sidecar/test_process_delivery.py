@@ -59,10 +59,11 @@ def test_events_come_in_order_in_one_process_without_torch(
     assert rows(bus)["a"].handler_s > 0
 
 
-def test_it_is_out_of_the_trainings_way(make_bus: MakeBus, tmp_path: Path) -> None:
-    bus = make_bus()
+def test_it_is_out_of_the_trainings_way(tmp_path: Path, request: Any) -> None:
+    bus = EventBus()
     bus.subscribe(handlers.Placed(str(tmp_path / "a")), delivery="process", required=True)
-    bus.wait_ready()
+    request.addfinalizer(bus.close)
+    bus.start()
     link = bus.open_run(TrainerState())
     steps(link, 1)
     assert bus.flush(30)
