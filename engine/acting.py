@@ -13,11 +13,10 @@ from ..bus import RunLink
 from ..bus.control_channel import Outcome
 from ..schemas import Action, TrainingArguments
 from ..schemas.strategies import SaveStrategy
-from .environment import device_of
 from .evaluating import Evaluating
 from .front_end import FrontEnd
 from .log_window import LogWindow
-from .metric_buffer import Number, metric_buffer_for, read
+from .metric_buffer import MetricBuffer, Number, read
 from .rounds import Act, Rounds, Unavailable
 from .saving import IN_TRANSIT, Saving
 from .signals import StopSignals
@@ -49,7 +48,7 @@ class Acting:
         """What has been measured since the last log."""
         self._optimizer = optimizer
         self._signals = signals
-        self._metrics = metric_buffer_for(device_of(saving.model))
+        self._metrics = MetricBuffer()
         self._step_end = link.emitters["step_end"]
         self.grad_norm: Number | None = None
         """Of the last step, before clipping."""

@@ -2,44 +2,185 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..bus import Deferred
+from ..schemas.errors import ArgumentError, StepbusError
+from .scalars.accelerators import Accelerator, accelerator_of
+from .scalars.ring import Ring
+from .scalars.rows import Row
 
 Number = float | int | Tensor
 
+NARROWEST = 8
+"""Scalars that fit into a row, unless there are more."""
+ROOM = 512
+"""Scalars in flight, about, before a ring needs more memory."""
+AS_THEY_ARE = frozenset(
+    {
+        *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
+        *(torch.int64, torch.int32),
+    }
+)
+"""Types that are copied as they are; others are widened on the device first."""
 
-class MetricBuffer(Protocol):
-    """Takes scalars on the training thread and gives back what an event can carry."""
+
+class DeferredScalar(Deferred):
+    """One scalar of a row."""
+
+    __slots__ = ("_column", "_row", "_then")
+
+    def __init__(self, row: Row, column: int, then: Callable[[float], float] | None = None) -> None:
+        self._row = row
+        self._column = column
+        self._then = then
+
+    @property
+    def known(self) -> bool:
+        """Whether `result` has nothing to wait for, as far as the host knows; asks no device."""
+        return self._row.known
+
+    def ready(self) -> bool:
+        """Whether the number has arrived; never waits. Raises once the device has failed."""
+        return self._row.ready()
+
+    def result(self) -> float:
+        """The number; waits for it where it has not arrived."""
+        number = float(self._row.read()[self._column])
+        return number if self._then is None else self._then(number)
+
+    def then(self, change: Callable[[float], float]) -> DeferredScalar:
+        """What `change` makes of the scalar itself, once it is here."""
+        return DeferredScalar(self._row, self._column, change)
+
+
+class MetricBuffer:
+    """Takes scalars on the training thread and gives back what an event can carry.
+
+    Those of the host are numbers at once. Those on a device are stacked there and copied, on the
+    same stream, into pinned memory of the host; an event behind the copy tells when they are here.
+    One buffer serves one run, and one thread.
+    """
+
+    def __init__(self) -> None:
+        self._accelerators: dict[torch.device, Accelerator | None] = {}
+        self._rings: dict[tuple[Any, int], Ring] = {}
 
     def push(
         self, values: Sequence[Number | None]
-    ) -> tuple[list[float | Deferred | None], tuple[Deferred, ...]]:
+    ) -> tuple[list[float | DeferredScalar | None], tuple[DeferredScalar, ...]]:
         """The values in their order, and the handles among them that have still to arrive.
 
         Each value is what the scalar is now; changing the tensor afterwards changes nothing.
+
+        Raises:
+            ArgumentError: a tensor with more than one value, or with complex ones.
+            StepbusError: a CUDA graph is being captured, which would keep the copy for itself.
         """
+        numbers: list[float | DeferredScalar | None] = []
+        on_device: list[tuple[int, Tensor]] = []
+        for place, value in enumerate(values):
+            if value is None:
+                numbers.append(None)
+            elif isinstance(value, Tensor) and not value.is_cpu:
+                on_device.append((place, value))
+                numbers.append(None)
+            else:
+                numbers.append(read(value))
+        if not on_device:
+            return numbers, ()
+        return numbers, self._push(numbers, on_device)
 
+    def _push(
+        self, numbers: list[float | DeferredScalar | None], on_device: list[tuple[int, Tensor]]
+    ) -> tuple[DeferredScalar, ...]:
+        handles = []
+        for device in {tensor.device: None for _, tensor in on_device}:
+            found = [(place, tensor) for place, tensor in on_device if tensor.device == device]
+            accelerator = self.accelerator(device)
+            if accelerator is None:
+                for place, tensor in found:
+                    numbers[place] = read(tensor)
+                continue
+            row = self._start(accelerator, _stacked([t for _, t in found], accelerator.wide))
+            for column, (place, _) in enumerate(found):
+                handle = numbers[place] = DeferredScalar(row, column)
+                handles.append(handle)
+        return tuple(handles)
 
-class HostMetricBuffer:
-    """The variant for values that are on the CPU: there is nothing to wait for."""
+    def push_row(self, values: Tensor) -> Row:
+        """Starts the copy of a tensor with one dimension, which is on a device.
 
-    def push(
-        self, values: Sequence[Number | None]
-    ) -> tuple[list[float | Deferred | None], tuple[Deferred, ...]]:
-        """The values as numbers. A tensor on another device is read, and waited for."""
-        return [None if value is None else read(value) for value in values], ()
+        Raises:
+            StepbusError: a CUDA graph is being captured.
+        """
+        accelerator = self.accelerator(values.device)
+        assert accelerator is not None
+        return self._start(accelerator, values.detach())
 
+    def accelerator(self, device: torch.device) -> Accelerator | None:
+        """How to talk to a device; None where its scalars have to be waited for."""
+        try:
+            return self._accelerators[device]
+        except KeyError:
+            accelerator = self._accelerators[device] = accelerator_of(device)
+            return accelerator
 
-def metric_buffer_for(device: torch.device) -> MetricBuffer:
-    """The buffer for a model on `device`."""
-    return HostMetricBuffer()
+    def refuse_capture(self, accelerator: Accelerator) -> None:
+        """Refuses to do what a captured graph would do again, and only then.
+
+        Raises:
+            StepbusError: a CUDA graph is being captured.
+        """
+        if accelerator.capturing():
+            raise StepbusError(
+                "A value on the device was given to the run while a CUDA graph is captured: the "
+                "graph would take the copy in, and nothing would arrive. Give it after the "
+                "capture, and after each replay."
+            )
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Has no other thread ask the device about events for the length of a with block."""
+        with contextlib.ExitStack() as stack:
+            for ring in self._rings.values():
+                stack.enter_context(ring.undisturbed())
+            yield
+
+    def _start(self, accelerator: Accelerator, values: Tensor) -> Row:
+        self.refuse_capture(accelerator)
+        count, stream = len(values), accelerator.stream()
+        width = NARROWEST if count <= NARROWEST else 1 << (count - 1).bit_length()
+        ring = self._rings.get((stream, width))
+        if ring is None:
+            ring = Ring(accelerator, stream, width=width, depth=max(4, ROOM // width))
+            self._rings[stream, width] = ring
+        return ring.push(values)
 
 
 def read(value: Number) -> float:
     """A scalar as a number; a tensor on a device is waited for."""
     return float(value.item()) if isinstance(value, Tensor) else float(value)
+
+
+def _stacked(tensors: list[Tensor], wide: torch.dtype) -> Tensor:
+    """Scalars side by side, of one type, on their device."""
+    dtype = tensors[0].dtype
+    if dtype not in AS_THEY_ARE or any(tensor.dtype is not dtype for tensor in tensors):
+        dtype = wide
+    rows = [_row_of(tensor, dtype) for tensor in tensors]
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _row_of(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.numel() != 1 or tensor.is_complex():
+        raise ArgumentError(
+            f"A tensor of shape {tuple(tensor.shape)} and type {tensor.dtype} is no scalar: reduce "
+            "it to one real number, with .mean() for one."
+        )
+    return tensor.detach().to(dtype).reshape(1)
