@@ -66,7 +66,8 @@ def event_of_call(
     fields |= _fields(kind, args, state, keywords) | values
     event = event_class(kind).model_validate(fields)
     if isinstance(state, TrainerState):
-        event.attach_state(state.rest(), len(state.log_history))
+        rest = state.rest()
+        event.attach_state(rest, len(rest.history))
     if kind == "save":
         object.__setattr__(event, "lease", Lease())
     return event

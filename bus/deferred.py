@@ -15,6 +15,11 @@ class Deferred(ABC):
 
     __slots__ = ()
 
+    @property
+    def known(self) -> bool:
+        """Whether `result` has nothing to wait for, as far as is known without asking a device."""
+        return settled(self)
+
     @abstractmethod
     def ready(self) -> bool:
         """Whether the number has arrived; cheap, never waits. Raises if it never will."""

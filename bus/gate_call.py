@@ -34,13 +34,14 @@ class GateCall:
         if self._captured is None:
             link = self.emitter.link
             state = link.state
+            rest = state.rest()
             self._captured = Captured(
                 self.emitter,
                 link.bus.clock.monotonic(),
                 state.global_step,
                 state.epoch,
-                state.rest(),
-                len(state.log_history),
+                rest,
+                len(rest.history),
                 self.values,
                 self.deferred,
                 self.note,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -110,7 +109,7 @@ class RunLink:
             return self.state.rest()
         # The state remembers what it computes: from here, that could be what it was just before
         # an assignment of the training thread.
-        return copy.copy(self.state).rest()
+        return self.state.new_rest()
 
     def listen(self, wants: Callable[[type[Event]], bool], gates: Sequence[Subscription]) -> None:
         """Tells the emitters who listens; called by the bus whenever that changes."""

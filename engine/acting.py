@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 
-from ..bus import RunLink
+from ..bus import Deferred, RunLink
 from ..bus.control_channel import Outcome
 from ..schemas import Action, TrainingArguments
 from ..schemas.strategies import SaveStrategy
 from .evaluating import Evaluating
 from .front_end import FrontEnd
 from .log_window import LogWindow
-from .metric_buffer import MetricBuffer, Number, read
+from .metric_buffer import Number, as_now
 from .rounds import Act, Rounds, Unavailable
 from .saving import IN_TRANSIT, Saving
+from .scalars.waits import HistoryRow
 from .signals import StopSignals
 
 
@@ -48,11 +49,12 @@ class Acting:
         """What has been measured since the last log."""
         self._optimizer = optimizer
         self._signals = signals
-        self._metrics = MetricBuffer()
+        self._metrics = window.metrics
+        self._metrics.waits.account = link.account
         self._step_end = link.emitters["step_end"]
         self.grad_norm: Number | None = None
         """Of the last step, before clipping."""
-        self.learning_rate: float | None = None
+        self.learning_rate: Number | None = None
         """The rate that the present step uses."""
         self.seconds = 0.0
         """How long actions have taken since this was last set to 0."""
@@ -67,7 +69,7 @@ class Acting:
         """Notes the learning rate that the step which begins will use."""
         if self._optimizer is not None:
             rate = self._optimizer.param_groups[0]["lr"]
-            self.learning_rate = float(rate) if isinstance(rate, torch.Tensor) else rate
+            self.learning_rate = rate if type(rate) is float else as_now(rate)
 
     def end_step(
         self,
@@ -84,11 +86,11 @@ class Acting:
             link.fire(emitter)
             link.gate.idling.look_ahead(self._args, link.state)
             return
-        numbers, handles = self._metrics.push((loss, grad_norm))
+        numbers, handles = self._metrics.push((loss, grad_norm, self.learning_rate))
         values = {
             "loss": numbers[0],
             "grad_norm": numbers[1],
-            "learning_rate": self.learning_rate,
+            "learning_rate": numbers[2],
             "step_s": step_s,
             "data_wait_s": data_wait_s,
             "bus_s": bus_s,
@@ -107,12 +109,14 @@ class Acting:
             self._evaluating.run(may_be_best=False, neutral=neutral)
 
     def emit_log(self, logs: dict[str, Any]) -> None:
-        """Adds a row to the history and says so."""
+        """Adds a row to the history and says so; waits for nothing that is on its way."""
         state = self._link.state
         logs.setdefault("epoch", state.epoch)
-        state.log_history.append({**logs, "step": state.global_step})
+        row = {**logs, "step": state.global_step}
+        handles = tuple(value for value in logs.values() if isinstance(value, Deferred))
+        state.add_log(HistoryRow(row, self._metrics.waits) if handles else row)
         self._link.reset_flags("log")
-        self._link.emit("log", {"logs": logs})
+        self._link.emit("log", {"logs": logs}, handles)
 
     def closing_figures(self, begun_s: float, steps: int, samples: int) -> dict[str, Any]:
         """The last log of a run: how long it took, and its mean loss.
@@ -124,18 +128,21 @@ class Acting:
         """
         runtime = time.perf_counter() - begun_s
         # What run.log was given since the last log must not be lost.
-        rest = {} if self.window.empty else self.window.take()
-        rest.pop("loss", None)
+        waits = self._metrics.waits
+        with waits.because("the end of training"):
+            rest = waits.fill({} if self.window.empty else self.window.take())
+            rest.pop("loss", None)
+            mean = self.window.mean_loss_of_run()
         figures = rest | {
             "train_runtime": runtime,
             "train_samples_per_second": samples / runtime,
             "train_steps_per_second": steps / runtime,
             "total_flos": self._link.state.total_flos,
         }
-        mean = self.window.mean_loss_of_run()
         if mean is not None:
             figures["train_loss"] = mean
-        return self._front_end.closing_figures(figures, seconds=runtime, steps=steps)
+        with waits.because("the end of training"):
+            return self._front_end.closing_figures(figures, seconds=runtime, steps=steps)
 
     def _log(self, outcome: Outcome) -> str:
         step = self._link.state.global_step
@@ -143,13 +150,8 @@ class Acting:
             raise Unavailable(f"step {step} has been logged already")
         self._last_logged = step
         with self._timed(log=True):
-            values = self.window.take()
-            logs = {"loss": values.pop("loss")} if "loss" in values else {}
-            if self.grad_norm is not None:
-                logs["grad_norm"] = read(self.grad_norm)
-            if self.learning_rate is not None:
-                logs["learning_rate"] = self.learning_rate
-            self._front_end.log(logs | values)
+            step_figures = {"grad_norm": self.grad_norm, "learning_rate": self.learning_rate}
+            self._front_end.log(self.window.take(step_figures))
         return f"logged at step {step}"
 
     def _evaluate(self, outcome: Outcome) -> str:
@@ -180,7 +182,8 @@ class Acting:
             )
         if left_s is not None and saving.holds_step:
             raise Unavailable(f"{saving.folder.name} has been written already")
-        with self._timed(), self._busy("saving"):
+        waits = self._metrics.waits.because("a checkpoint")
+        with self._timed(), self._busy("saving"), waits:
             values, lease = saving.write()
             saving.rotate()
             lease.acquire(IN_TRANSIT)

@@ -16,6 +16,7 @@ from ..schemas.errors import ArgumentError
 from .data_order import move, num_batches, num_samples
 from .environment import device_of
 from .front_end import FrontEnd
+from .metric_buffer import MetricBuffer
 from .rng import preserved_rng
 from .rounds import Rounds, Unavailable
 
@@ -39,8 +40,10 @@ class Evaluating:
         model: nn.Module,
         front_end: FrontEnd,
         rounds: Rounds,
+        metrics: MetricBuffer,
     ) -> None:
         self._args = args
+        self._metrics = metrics
         self._link = link
         self._model = model
         self._front_end = front_end
@@ -88,7 +91,7 @@ class Evaluating:
         values = evaluate()
         if self._abandoned:
             return {}
-        metrics = prefixed(values)
+        metrics = prefixed(self._numbers(values))
         seconds = time.perf_counter() - started
         metrics.setdefault("eval_runtime", seconds)
         if self._num_batches:
@@ -98,6 +101,19 @@ class Evaluating:
         self._front_end.log(metrics)
         self.announce(metrics)
         return metrics
+
+    def _numbers(self, values: object) -> object:
+        """The metrics with scalars of a device read, all of them in one go."""
+        if not isinstance(values, Mapping):
+            return values
+        scalars = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_cpu
+        }
+        numbers, _ = self._metrics.push(list(scalars.values()))
+        found = dict(zip(scalars, numbers, strict=True))
+        return {**values, **self._metrics.waits.fill(found, "an evaluation")}
 
     def announce(self, metrics: dict[str, Any]) -> None:
         """Says that an evaluation is done."""

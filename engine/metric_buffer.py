@@ -14,6 +14,7 @@ from ..schemas.errors import ArgumentError, StepbusError
 from .scalars.accelerators import Accelerator, accelerator_of
 from .scalars.ring import Ring
 from .scalars.rows import Row
+from .scalars.waits import Waits
 
 Number = float | int | Tensor
 
@@ -55,8 +56,11 @@ class DeferredScalar(Deferred):
         return number if self._then is None else self._then(number)
 
     def then(self, change: Callable[[float], float]) -> DeferredScalar:
-        """What `change` makes of the scalar itself, once it is here."""
-        return DeferredScalar(self._row, self._column, change)
+        """What `change` makes of the number, once it is here."""
+        first = self._then
+        if first is None:
+            return DeferredScalar(self._row, self._column, change)
+        return DeferredScalar(self._row, self._column, lambda number: change(first(number)))
 
 
 class MetricBuffer:
@@ -68,6 +72,8 @@ class MetricBuffer:
     """
 
     def __init__(self) -> None:
+        self.waits = Waits()
+        """On whose account the training thread waits for what was pushed."""
         self._accelerators: dict[torch.device, Accelerator | None] = {}
         self._rings: dict[tuple[Any, int], Ring] = {}
 
@@ -166,6 +172,13 @@ class MetricBuffer:
 def read(value: Number) -> float:
     """A scalar as a number; a tensor on a device is waited for."""
     return float(value.item()) if isinstance(value, Tensor) else float(value)
+
+
+def as_now(value: Number) -> Number:
+    """A scalar that may be written again, as it is now; one on a device stays there."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.item() if value.is_cpu else value.detach().clone()
 
 
 def _stacked(tensors: list[Tensor], wide: torch.dtype) -> Tensor:

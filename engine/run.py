@@ -284,8 +284,26 @@ class Run:
         return self._working.evaluating.batches(loader)
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Adds values to the next `Log`: numbers and device scalars are averaged until then."""
+        """Adds values to the next `Log`: numbers and device scalars are averaged until then.
+
+        Scalars on a device are added up there, and nothing waits for them.
+
+        Raises:
+            ArgumentError: a tensor with more than one value.
+            StepbusError: a tensor on a device, while a CUDA graph is captured there.
+        """
         self._parts.window.add(values)
+
+    @contextlib.contextmanager
+    def capture_guard(self) -> Iterator[None]:
+        """Lets a CUDA graph be captured within a with block, in CUDA's default mode.
+
+        In that mode any other thread that asks CUDA something breaks the capture, as stepbus's own
+        does while scalars are on their way. A capture with `capture_error_mode="thread_local"`
+        needs no guard. Scalars are given to the run after the capture, never within.
+        """
+        with self._parts.window.metrics.undisturbed():
+            yield
 
     def vote(self, action: str | Vote, *, reason: str = "", voter: str = "", **fields: Any) -> bool:
         """Casts a vote for this run, from any thread; False once it has ended.

@@ -34,7 +34,8 @@ class Working:
         keeper = preserved_rng()
         link.gate.guard = lambda: keeper
         self.rounds = Rounds(link, signals)
-        self.evaluating = Evaluating(args, link, saving.model, front_end, self.rounds)
+        metrics = parts.window.metrics
+        self.evaluating = Evaluating(args, link, saving.model, front_end, self.rounds, metrics)
         self.acting = Acting(
             args,
             link,

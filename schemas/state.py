@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self, cast, overload
+from typing import Any, NamedTuple, NoReturn, Self, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import CheckpointError
+from .history import PENDING, HistoryView, LogHistory, add_row
 from .values import FrozenDict, freeze
 
 _PER_STEP = frozenset({"global_step", "epoch"})
@@ -82,13 +82,28 @@ class TrainerState:
         """The state without step and epoch, frozen; the same object until something is assigned."""
         rest: StateRest | None = self.__dict__.get("_rest")
         if rest is None:
-            values = {k: v for k, v in self.__dict__.items() if k not in _LEFT_OUT}
-            rest = self.__dict__["_rest"] = StateRest(freeze(values), self.log_history)
+            rest = self.__dict__["_rest"] = self.new_rest()
         return rest
+
+    def new_rest(self) -> StateRest:
+        """As `rest`, made anew and not remembered: for other threads than the state's own."""
+        own = dict(self.__dict__)
+        values = {k: v for k, v in own.items() if k not in _LEFT_OUT}
+        return StateRest(freeze(values), own["log_history"])
+
+    def add_log(self, row: dict[str, Any]) -> None:
+        """Adds a row to the history; does not wait for what is on its way in it."""
+        add_row(self.__dict__, row)
 
     def snapshot(self) -> TrainerState:
         """The state as it is now, read-only."""
-        return make_snapshot(self.rest(), self.global_step, self.epoch, len(self.log_history))
+        rest = self.rest()
+        return make_snapshot(rest, self.global_step, self.epoch, len(rest.history))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: the history with numbers in it."""
+        self.log_history  # noqa: B018 - settles what is on its way
+        return {name: value for name, value in self.__dict__.items() if name != PENDING}
 
     def to_json(self) -> str:
         """The text of `trainer_state.json`, in the reference's spelling."""
@@ -129,8 +144,9 @@ class TrainerState:
         return cls.from_json(text, str(json_path))
 
 
-_LEFT_OUT = frozenset({*_PER_STEP, "log_history", "_rest"})
+_LEFT_OUT = frozenset({*_PER_STEP, "log_history", "_rest", PENDING})
 _ADAPTER = TypeAdapter(TrainerState)
+TrainerState.log_history = LogHistory()  # type: ignore[assignment]
 
 
 class StateRest(NamedTuple):
@@ -138,43 +154,6 @@ class StateRest(NamedTuple):
 
     values: FrozenDict[str, Any]
     history: list[dict[str, Any]]
-
-
-class HistoryView(Sequence[dict[str, Any]]):
-    """The first rows of an append-only history: what it held when the snapshot was taken."""
-
-    __slots__ = ("_length", "_rows")
-
-    def __init__(self, rows: list[dict[str, Any]], length: int) -> None:
-        self._rows = rows
-        self._length = length
-
-    def __len__(self) -> int:
-        return min(self._length, len(self._rows))
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        if isinstance(index, slice):
-            return [FrozenDict(row) for row in self._rows[: len(self)][index]]
-        length = len(self)
-        position = index + length if index < 0 else index
-        if not 0 <= position < length:
-            raise IndexError(f"row {index} of a history of {length} rows")
-        return FrozenDict(self._rows[position])
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (FrozenDict(self._rows[index]) for index in range(len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return repr(list(self))
 
 
 class Snapshot(TrainerState):

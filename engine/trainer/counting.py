@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ...bus.diagnostics import get_logger
 from ...schemas import TrainerState
+from ..metric_buffer import DeferredScalar, MetricBuffer
 
 log = get_logger()
 
@@ -35,6 +37,10 @@ class Counts:
         self._tokens = tokens
         self._pad_token_id = pad_token_id
         self._seen: Tensor | None = None
+        """Tokens that were counted on the device since the last `store`."""
+        self._known = 0
+        """Of these, those that the state has already."""
+        self._on_their_way: deque[DeferredScalar] = deque()
         self._named = False
         self.tokens_before = state.num_input_tokens_seen
         """Tokens that earlier attempts had seen."""
@@ -58,14 +64,42 @@ class Counts:
                 "are counted; set main_input_name on the model."
             )
 
-    def store(self) -> None:
+    @property
+    def on_device(self) -> bool:
+        """Whether there are tokens that the state does not have yet."""
+        return self._seen is not None
+
+    def store(self, metrics: MetricBuffer) -> None:
         """Writes the counts into the state; waits for the device where padding was counted."""
+        self.store_known()
+        if self._seen is not None:
+            (seen,), _ = metrics.push([self._seen])
+            self._note(metrics.waits.fill({"tokens": seen})["tokens"])
+            self._seen, self._known = None, 0
+            self._on_their_way.clear()
+
+    def store_known(self) -> None:
+        """Writes into the state what has been counted, as far as the host knows."""
         if self._flos:
             self._state.total_flos += self._flos
             self._flos = 0.0
-        if self._seen is not None:
-            seen, self._seen = self._seen, None
-            self._state.num_input_tokens_seen += int(seen)
+        while self._on_their_way and self._on_their_way[0].known:
+            self._note(self._on_their_way.popleft().result())
+
+    def tokens(self, metrics: MetricBuffer) -> float | DeferredScalar:
+        """Tokens seen so far, which may be on their way from the device."""
+        before = self._state.num_input_tokens_seen - self._known
+        (seen,), _ = metrics.push([self._seen])
+        if not isinstance(seen, DeferredScalar):
+            return before + int(seen or 0)
+        self._on_their_way.append(seen)
+        return seen.then(lambda number: before + int(number))
+
+    def _note(self, seen: float | None) -> None:
+        """Takes the count of the device at some time; None where the device was lost."""
+        if seen is not None:
+            self._state.num_input_tokens_seen += int(seen) - self._known
+            self._known = int(seen)
 
     def _add_tokens(self, count: Tensor | int) -> None:
         if isinstance(count, int) or count.is_cpu:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..log_window import LogWindow
-from ..metric_buffer import read
+from ..metric_buffer import Number
 
 
 class LossWindow(LogWindow):
@@ -25,54 +25,46 @@ class LossWindow(LogWindow):
         """The sum in the checkpoint that a resumed run begins with."""
         self.num_steps = 0
         """Steps since the last log."""
-        self._total = 0.0
-        self._total_steps = 0
 
     def add_micro_batch(self, loss: Tensor) -> None:
         """Takes the share of a step's loss that a micro-batch gave; does not wait for it."""
         if self._sum is None:
-            self._sum = torch.tensor(self._carried, dtype=torch.float32, device=loss.device)
+            # Filled on the device, since a copy to it would make the host wait.
+            self._sum = loss.new_full((), self._carried, dtype=torch.float32)
             self._carried = 0.0
         self._sum += loss
 
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to log."""
-        return super().empty and not self.num_steps
-
-    def take(self) -> dict[str, Any]:
-        """What there is to log, and a new window; waits for the device."""
-        values = super().take()
-        if self.num_steps:
-            total = self._rest()
-            values = {"loss": total / self.num_steps} | values
-            self._total += total
-            self._total_steps += self.num_steps
-            self._carried = 0.0
-            if self._sum is not None:
-                self._sum.zero_()
-        self.num_steps = 0
-        return values
-
     def mean_loss_of_run(self) -> float:
         """The mean loss over all steps of this attempt and those it continues; 0 without any."""
-        rest = self._rest()
-        return (self._total + rest) / max(self._total_steps + self.num_steps, 0.001)
+        return super().mean_loss_of_run() or 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The window for a checkpoint; reads what is on the device."""
-        own = [self._rest(), self.num_steps, self._total, self._total_steps]
-        return super().state_dict() | {"by_micro_batch": own}
+        """The window for a checkpoint; waits for what is on the device."""
+        own = [self._read_loss(), self.num_steps, self._read_run_loss(), self._run_steps]
+        nothing: dict[str, Any] = {"loss": [0.0, 0], "run_loss": [0.0, 0]}
+        return super().state_dict() | nothing | {"by_micro_batch": own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on with the window of a checkpoint."""
-        super().load_state_dict(state)
         own = state.get("by_micro_batch", (0.0, 0, 0.0, 0))
-        self._sum = None
-        self._carried, self.num_steps, self._total, self._total_steps = own
+        super().load_state_dict(state | {"loss": own[:2], "run_loss": own[2:]})
 
-    def _rest(self) -> float:
-        return read(self._sum) if self._sum is not None else self._carried
+    @property
+    def _loss_count(self) -> int:
+        return self.num_steps
+
+    def _loss_total(self) -> Number:
+        return self._carried if self._sum is None else self._sum
+
+    def _load_loss(self, total: float, count: int) -> None:
+        self._sum = None
+        self._carried, self.num_steps = total, count
+
+    def _begin_anew(self) -> None:
+        self.num_steps = 0
+        self._carried = 0.0
+        if self._sum is not None:
+            self._sum.zero_()
 
 
 def step_loss(losses: list[Tensor]) -> Tensor:

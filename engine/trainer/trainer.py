@@ -201,8 +201,13 @@ class Trainer(
                 return
             # As plain numbers: JSON, in which the history is kept, knows no others.
             logs.update(denumpify(logs))
-            self._add_progress(logs, start_time)
+            self._add_progress(logs, start_time, run)
             run.emit_log(logs)
+
+    @property
+    def _logs_by_itself(self) -> bool:
+        """Whether a subclass, or an instance, has a `log` of its own, which is given numbers."""
+        return is_overridden(self, Trainer, "log")
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Operations of a forward and backward pass over a batch; 0 where it cannot be told."""

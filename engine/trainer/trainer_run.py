@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...schemas.errors import ArgumentError
 from ..front_end import FrontEnd
-from ..metric_buffer import Number
+from ..metric_buffer import MetricBuffer, Number
 from ..run import Run
 from .gathering import speed_metrics
 from .loss_window import LossWindow, step_loss
@@ -33,9 +33,10 @@ class TrainerRun(Run):
     def add_micro_batch(self, loss: Tensor) -> None:
         """Takes the share of the step's loss that a micro-batch gave."""
         self._window.add_micro_batch(loss)
-        self._losses.append(loss)
+        # The next micro-batch may write over it: the output of a CUDA graph stays where it is.
+        self._losses.append(loss if loss.is_cpu or not self.accumulating else loss.clone())
 
-    def end_optimizer_step(self, grad_norm: Number | None, learning_rate: float) -> None:
+    def end_optimizer_step(self, grad_norm: Number | None, learning_rate: Number) -> None:
         """As `end_step`, with the losses given before."""
         self._window.num_steps += 1
         acting = self._working.acting
@@ -43,6 +44,11 @@ class TrainerRun(Run):
         loss = step_loss(self._losses) if acting.takes_losses else None
         self._losses.clear()
         self._close_step(loss, grad_norm)
+
+    @property
+    def metrics(self) -> MetricBuffer:
+        """What scalars on a device leave it through."""
+        return self._window.metrics
 
     @property
     def loaders(self) -> tuple[Any, Any]:
@@ -107,6 +113,10 @@ class TrainerFrontEnd(FrontEnd):
         """Items that the loss of the present step is normalised over."""
 
     @property
+    def _metrics(self) -> MetricBuffer:
+        return self.working.acting.window.metrics
+
+    @property
     def evaluates(self) -> bool:
         """Whether there is something to evaluate."""
         return self._trainer.can_evaluate
@@ -145,9 +155,12 @@ class TrainerFrontEnd(FrontEnd):
         scheduler.step(metrics[name])
 
     def log(self, logs: dict[str, Any]) -> None:
-        """Calls the Trainer's `log`."""
+        """Calls the Trainer's `log`; a subclass's own gets numbers, which may be waited for."""
         trainer = self._trainer
-        trainer._counts.store()
+        trainer._counts.store_known()
+        if trainer._logs_by_itself:
+            # In place: what it writes into them stands in the closing metrics too.
+            logs.update(self._metrics.waits.fill(logs, f"{type(trainer).__name__}.log"))
         if "train_runtime" in logs:
             trainer.log(logs)
         else:
@@ -161,7 +174,7 @@ class TrainerFrontEnd(FrontEnd):
         self, figures: dict[str, Any], *, seconds: float, steps: int
     ) -> dict[str, Any]:
         """The reference's closing figures, rounded as there."""
-        self._trainer._counts.store()
+        self._trainer._counts.store(self._metrics)
         state = self._trainer.state
         samples = self.num_train_samples * steps / max(state.max_steps, 1)
         own = {"train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss"}
@@ -184,7 +197,7 @@ class TrainerFrontEnd(FrontEnd):
 
     def about_to_save(self) -> None:
         """Brings the counts of the state up to date."""
-        self._trainer._counts.store()
+        self._trainer._counts.store(self._metrics)
 
     def model_writer(self) -> Callable[[Path], None] | None:
         """The Trainer's `save_model`."""

@@ -14,6 +14,7 @@ from ...bus.diagnostics import get_logger
 from ...schemas import TrainerState
 from ...schemas.errors import ArgumentError
 from ..data_order import num_batches
+from ..metric_buffer import DeferredScalar
 from ..rng import enable_full_determinism, set_seed
 from ..signals import StopSignals
 from ..stepping import plan
@@ -219,17 +220,30 @@ class Training(TrainingLoop, Sessions):
             return of_steps
         return self.num_examples(loader) * args.num_train_epochs
 
-    def _add_progress(self, logs: dict[str, Any], start_time: float | None) -> None:
+    def _add_progress(
+        self, logs: dict[str, Any], start_time: float | None, run: TrainerRun
+    ) -> None:
         """Adds the epoch, and the tokens where they are counted."""
         state = self.state
         logs["epoch"] = state.epoch
         if self.args.include_num_input_tokens_seen == "no":
             return
-        logs["num_input_tokens_seen"] = state.num_input_tokens_seen
-        if start_time is not None:
-            tokens = state.num_input_tokens_seen - self._counts.tokens_before
-            seconds = time.time() - start_time
-            logs.update(speed_metrics("train", seconds, num_tokens=tokens))
+        tokens: float | DeferredScalar = state.num_input_tokens_seen
+        if run.has_rounds_to_come and self._counts.on_device:
+            tokens = self._counts.tokens(run.metrics)
+        logs["num_input_tokens_seen"] = tokens
+        if start_time is None:
+            return
+        seconds, before = time.time() - start_time, self._counts.tokens_before
+        logs.update(speed_metrics("train", seconds))
+        if seconds:
+            logs["train_tokens_per_second"] = _speed(tokens, before, seconds)
+
+
+def _speed(tokens: float | DeferredScalar, before: int, seconds: float) -> Any:
+    if isinstance(tokens, DeferredScalar):
+        return tokens.then(lambda number: _speed(number, before, seconds))
+    return speed_metrics("", seconds, num_tokens=int(tokens) - before)["_tokens_per_second"]
 
 
 class BatchTooLarge(BaseException):

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ...schemas import TrainerState, TrainingArguments
 from ...schemas.errors import ArgumentError, DataError
 from ..data_order import move
+from ..metric_buffer import as_now
 from .counting import Counts
 from .overrides import without_items
 from .trainer_run import TrainerFrontEnd, TrainerRun
@@ -153,7 +154,7 @@ class TrainingLoop:
                 run.link.fire(after)
             learning_rate = self._get_learning_rate() if by_metric else scheduler.get_last_lr()[0]
             if type(learning_rate) is not float:
-                learning_rate = self._get_learning_rate()
+                learning_rate = as_now(learning_rate)
             if stepped and not by_metric:
                 scheduler.step()
             for parameter in parameters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from stepbus import Event, EventBus, Subscriber, TrainingArguments, TrainingRun
+from stepbus.engine.scalars.accelerators import KINDS
+from tests.engine.slow_device import SlowDevice, slow_device
 
 NUM_SAMPLES = 24
 BATCH = 4
@@ -141,3 +143,10 @@ def new_loop(tmp_path: Path) -> Callable[..., Loop]:
 def loop(new_loop: Callable[..., Loop]) -> Loop:
     """One loop that has not been run."""
     return new_loop()
+
+
+@pytest.fixture
+def device() -> Iterator[SlowDevice]:
+    """A slow accelerator, on which scalars of the tests can be."""
+    with slow_device(KINDS) as made:
+        yield made

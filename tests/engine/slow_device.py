@@ -44,6 +44,7 @@ class SlowDevice:
         self._changed = threading.Condition()
         self._permits = 0
         self._open = True
+        self._lazy = False
         self._ended = False
         self._thread = threading.Thread(target=self._work, name="slow-device", daemon=True)
         self._thread.start()
@@ -55,10 +56,15 @@ class SlowDevice:
         with self._changed:
             self._open = False
 
+    def work_when_waited_for(self) -> None:
+        """Has it do nothing until somebody waits, and then all that it was given."""
+        with self._changed:
+            self._open, self._lazy = False, True
+
     def release(self) -> None:
         """Has the device do what it was given, and what it will be given, at once."""
         with self._changed:
-            self._open = True
+            self._open, self._lazy = True, False
             self._changed.notify_all()
 
     def do(self, copies: int) -> None:
@@ -194,7 +200,11 @@ class SlowDevice:
 
     def _wait(self, until: Callable[[], bool]) -> None:
         with self._changed:
+            if self._lazy and not until():
+                self._open = True
+                self._changed.notify_all()
             assert self._changed.wait_for(lambda: until() or self.error is not None, DEADLINE_S)
+            self._open = self._open and not self._lazy
         if self.error is not None:
             raise self.error
 

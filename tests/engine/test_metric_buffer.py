@@ -20,13 +20,7 @@ from stepbus.engine.scalars.ring import Ring
 from stepbus.engine.scalars.rows import Row
 from stepbus.schemas import StepEnd, TrainerState
 from stepbus.schemas.errors import ArgumentError, StepbusError
-from tests.engine.slow_device import SlowDevice, slow_device
-
-
-@pytest.fixture
-def device() -> Iterator[SlowDevice]:
-    with slow_device(KINDS) as made:
-        yield made
+from tests.engine.slow_device import SlowDevice
 
 
 def only(buffer: MetricBuffer, value: Any) -> DeferredScalar:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepbus.schemas import CheckpointError, TrainerState
-from stepbus.schemas.state import HistoryView
+from stepbus.schemas.history import HistoryView
 
 FILE = """{
   "best_global_step": null,
