@@ -97,11 +97,6 @@ class Acting:
         }
         link.fire(emitter, values, handles)
 
-    @property
-    def takes_losses(self) -> bool:
-        """Whether somebody is given the loss of each step."""
-        return self._step_end.wanted or bool(self._link.gate.subscriptions)
-
     def evaluate_at_start(self) -> None:
         """The evaluation before the first step; as in the reference it is never the best."""
         with contextlib.suppress(Unavailable):

@@ -158,6 +158,7 @@ class Ending:
         link.pulse.beat_s = None
         self._obey_signal()
         self.drain.flush(self._bus)
+        self._working.watch.settle()
         self._working.rounds.hold("train_end", stops=False)
         steps = state.global_step - self._first_step
         figures = self._working.acting.closing_figures(
@@ -187,6 +188,7 @@ class Ending:
         if self._over:
             return
         self._over = True
+        self._working.watch.catch_up()
         text = "".join(traceback.format_exception(error))
         values = {"error": type(error).__name__, "message": str(error), "traceback": text}
         link.emit("run_failed", values, note=error)
@@ -262,6 +264,7 @@ class Ending:
             metrics=metrics,
             output_dir=str(self._args.output_dir),
             trackers=tuple(self._callbacks.trackers),
+            non_finite=dict(self._working.watch.counts),
         )
 
     def _complete_summary(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .metric_buffer import DeferredScalar, MetricBuffer, Number
+from .metric_buffer import DeferredScalar, MetricBuffer, Number, Scalar
 from .scalars.mean import Mean, Total
 
 
@@ -24,7 +24,7 @@ class LogWindow:
         self._run_loss = Total()
         self._run_steps = 0
 
-    def add_loss(self, loss: Number | None) -> None:
+    def add_loss(self, loss: Scalar | None) -> None:
         """Takes the loss of a step."""
         if loss is not None:
             self._loss.add(loss, self.metrics)

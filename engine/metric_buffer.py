@@ -16,8 +16,6 @@ from .scalars.ring import Ring
 from .scalars.rows import Row
 from .scalars.waits import Waits
 
-Number = float | int | Tensor
-
 NARROWEST = 8
 """Scalars that fit into a row, unless there are more."""
 ROOM = 512
@@ -63,6 +61,12 @@ class DeferredScalar(Deferred):
         return DeferredScalar(self._row, self._column, lambda number: change(first(number)))
 
 
+Scalar = float | int | Tensor
+"""What users give."""
+Number = Scalar | DeferredScalar
+"""What a scalar may have become on its way."""
+
+
 class MetricBuffer:
     """Takes scalars on the training thread and gives back what an event can carry.
 
@@ -82,7 +86,8 @@ class MetricBuffer:
     ) -> tuple[list[float | DeferredScalar | None], tuple[DeferredScalar, ...]]:
         """The values in their order, and the handles among them that have still to arrive.
 
-        Each value is what the scalar is now; changing the tensor afterwards changes nothing.
+        Each value is what the scalar is now; changing the tensor afterwards changes nothing. A
+        handle stays the handle that it is.
 
         Raises:
             ArgumentError: a tensor with more than one value, or with complex ones.
@@ -90,17 +95,21 @@ class MetricBuffer:
         """
         numbers: list[float | DeferredScalar | None] = []
         on_device: list[tuple[int, Tensor]] = []
+        handles: tuple[DeferredScalar, ...] = ()
         for place, value in enumerate(values):
             if value is None:
                 numbers.append(None)
+            elif isinstance(value, DeferredScalar):
+                numbers.append(value)
+                handles += (value,)
             elif isinstance(value, Tensor) and not value.is_cpu:
                 on_device.append((place, value))
                 numbers.append(None)
             else:
                 numbers.append(read(value))
-        if not on_device:
-            return numbers, ()
-        return numbers, self._push(numbers, on_device)
+        if on_device:
+            handles += self._push(numbers, on_device)
+        return numbers, handles
 
     def _push(
         self, numbers: list[float | DeferredScalar | None], on_device: list[tuple[int, Tensor]]
@@ -170,7 +179,9 @@ class MetricBuffer:
 
 
 def read(value: Number) -> float:
-    """A scalar as a number; a tensor on a device is waited for."""
+    """A scalar as a number; one that is, or was, on a device is waited for."""
+    if isinstance(value, DeferredScalar):
+        return value.result()
     return float(value.item()) if isinstance(value, Tensor) else float(value)
 
 

@@ -20,7 +20,7 @@ from .data_order import DataOrder
 from .ending import AFTER_ERROR_S, Ending
 from .environment import device_of
 from .front_end import FrontEnd
-from .metric_buffer import Number
+from .metric_buffer import Number, Scalar
 from .optimizer_hooks import OptimizerHooks
 from .parts import RunParts, Stateful
 from .rounds import Stop
@@ -253,7 +253,7 @@ class Run:
         stepping = self._working.stepping
         return stepping.micro < stepping.group_size - 1
 
-    def end_step(self, loss: Number | None = None, *, grad_norm: Number | None = None) -> None:
+    def end_step(self, loss: Scalar | None = None, *, grad_norm: Scalar | None = None) -> None:
         """Ends an optimizer step: announces it, counts the votes, and does what they ask for.
 
         Args:
@@ -269,6 +269,20 @@ class Run:
             loss = loss.item()
         self._parts.window.add_loss(loss)
         self._close_step(loss, grad_norm)
+
+    def is_finite(self, loss: Scalar | None = None, *, grad_norm: Scalar | None = None) -> bool:
+        """Whether the values of a step are neither NaN nor infinite; waits for the device.
+
+        To be asked before `opt.step()`, so that the weights stay what they were. What is not
+        finite is reported, and votes to stop unless `nan_policy` is report. The `Trainer` asks by
+        itself where `nan_policy` is strict.
+
+        Args:
+            loss: the step's loss.
+            grad_norm: norm of its gradients before clipping.
+        """
+        self._open_link()
+        return self._working.watch.check(loss, grad_norm)
 
     def _refuse_step(self, loss: Number | None, grad_norm: Number | None) -> None:
         self._open_link()

@@ -25,6 +25,7 @@ class StepClosing:
         self._stepping = working.stepping
         self._acting = working.acting
         self._rounds = working.rounds
+        self._watch = working.watch
         self._link = link
         self._state = link.state
         self._gate = link.gate
@@ -55,6 +56,9 @@ class StepClosing:
         step_s = entered_s - self._left_s - acting.seconds
         self._note_duration(step_s)
         votes.step = self._state.global_step
+        watch = self._watch
+        if watch.defers:
+            loss, grad_norm = watch.start(loss, grad_norm)
         acting.grad_norm = grad_norm
         acting.seconds = 0.0
         if (
@@ -63,6 +67,7 @@ class StepClosing:
             or (emitter.gated and not gate.idling.holds(self._state))
         ):
             acting.end_step(loss, grad_norm, step_s, stepping.data_wait_s, self._bus_s)
+        watch.look(loss, grad_norm)
         # As `hold` sees for itself.
         if self._control.touched or votes.has_votes or (signals is not None and signals.unheard):
             self._rounds.hold("step_end")

@@ -31,6 +31,8 @@ class RunSummary:
     """The best of them, where there is a metric for it."""
     trackers: tuple[str, ...] = ()
     """Trackers that were attached."""
+    non_finite: dict[str, int] = field(default_factory=dict)
+    """Steps whose loss (`loss`) or gradient norm (`grad_norm`) was NaN or infinite."""
     ledger: Ledger = field(default=Ledger(), repr=False)
     """What the run, and each subscriber, cost."""
 

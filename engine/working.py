@@ -9,6 +9,7 @@ from ..schemas import TrainingArguments
 from .acting import Acting
 from .evaluating import Evaluating
 from .front_end import FrontEnd
+from .non_finite import NonFiniteWatch
 from .parts import RunParts
 from .rng import preserved_rng
 from .rounds import Rounds
@@ -35,6 +36,7 @@ class Working:
         link.gate.guard = lambda: keeper
         self.rounds = Rounds(link, signals)
         metrics = parts.window.metrics
+        self.watch = NonFiniteWatch(args, link, metrics)
         self.evaluating = Evaluating(args, link, saving.model, front_end, self.rounds, metrics)
         self.acting = Acting(
             args,

@@ -111,6 +111,9 @@ def _one_of(*allowed: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+NanPolicy = Annotated[str, _one_of("report", "stop", "strict")]
+"""What comes of a loss or a gradient norm that is NaN or infinite."""
+
 LogLevel = Annotated[str, _one_of(*LOG_LEVELS)]
 
 StartMethod = Annotated[str, _one_of(*START_METHODS)]

@@ -37,7 +37,7 @@ SUPPORTED = frozenset(
 )
 """The reference's arguments that are obeyed here, with the reference's defaults."""
 
-OWN = frozenset({"preemption_budget_s", "drain_timeout_s"})
+OWN = frozenset({"nan_policy", "preemption_budget_s", "drain_timeout_s"})
 """Arguments that the reference does not have."""
 
 KEPT = frozenset({"logging_dir", "overwrite_output_dir"})

@@ -232,6 +232,9 @@ class TrainingArguments(
     length_column_name: str = "length"
     """Column that holds the lengths by which group_by_length groups."""
 
+    nan_policy: choices.NanPolicy = "report"
+    """What comes of a loss or gradient norm that is NaN or infinite: report it, stop (a vote, once
+    it is known), strict (before the optimizer steps, and the step waits for the values)."""
     preemption_budget_s: kinds.Positive = 30.0
     """Seconds that a signal leaves for a last save."""
     drain_timeout_s: kinds.Positive = 60.0

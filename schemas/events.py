@@ -175,6 +175,27 @@ class StepEnd(TrainingEvent):
     """Of that, spent in stepbus and in gate handlers, s."""
 
 
+class NonFinite(TrainingEvent):
+    """A step's loss or gradient norm was NaN or infinite.
+
+    Said at the first such step after one without, and at the second, fourth, eighth ... in a row.
+    Values of a device are looked at once they have arrived: one or two steps later, unless the
+    device lags further behind.
+    """
+
+    name: Literal["non_finite"] = "non_finite"
+    value: Literal["loss", "grad_norm"]
+    """What was not finite."""
+    number: float
+    """What it was: NaN, or an infinity."""
+    at_step: int
+    """The step that it belongs to; `step` is the one at which it was noticed."""
+    count: int = 1
+    """How many steps of this attempt had such a value so far."""
+    in_a_row: int = 1
+    """How many of them without one between."""
+
+
 class Log(TrainingEvent):
     """Values to log."""
 
@@ -349,6 +370,7 @@ AnyEvent = Annotated[
     | OptimizerStep
     | OptimizerStepSkipped
     | StepEnd
+    | NonFinite
     | Log
     | Evaluate
     | Predict

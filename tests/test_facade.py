@@ -17,7 +17,7 @@ PUBLIC = """
 AnyEvent ArgumentError BatchSizeRetry BusClosedError CSVHistory CheckpointError DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream Filter InitEnd IntervalStrategy
-JSONLHistory Lease Ledger LedgerRow Log LossCurve OptimizerStep OptimizerStepSkipped
+JSONLHistory Lease Ledger LedgerRow Log LossCurve NonFinite OptimizerStep OptimizerStepSkipped
 PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback ProgressCallback PushBegin
 Resumed RunCost RunFailed RunSummary Save SaveStrategy SchedulerType Stalled StepBegin StepEnd
 StepbusError StructuredLog Subscriber SubscriberBehind SubscriberFailed SubstepEnd

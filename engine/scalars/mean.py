@@ -11,7 +11,7 @@ from torch import Tensor
 from ...schemas.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from ..metric_buffer import DeferredScalar, MetricBuffer, Number
+    from ..metric_buffer import DeferredScalar, MetricBuffer, Scalar
 
 
 class Mean:
@@ -26,7 +26,7 @@ class Mean:
         """The sum of what was on a device."""
         self.count = count
 
-    def add(self, value: Number, metrics: MetricBuffer) -> None:
+    def add(self, value: Scalar, metrics: MetricBuffer) -> None:
         """Takes one more value; one on a device is added there and not read.
 
         Raises:

@@ -127,8 +127,9 @@ class TextJob:
                 if run.accumulating:
                     continue
                 norm = clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
-                optimizer.step()
-                self._scheduler.step()
+                if args.nan_policy != "strict" or run.is_finite(step_loss, grad_norm=norm):
+                    optimizer.step()
+                    self._scheduler.step()
                 optimizer.zero_grad()
                 run.end_step(loss=step_loss, grad_norm=norm)
                 step_loss = torch.zeros_like(step_loss)

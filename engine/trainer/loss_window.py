@@ -67,6 +67,8 @@ class LossWindow(LogWindow):
             self._sum.zero_()
 
 
-def step_loss(losses: list[Tensor]) -> Tensor:
-    """The loss of one step out of its micro-batches' shares."""
+def step_loss(losses: list[Tensor]) -> float | Tensor:
+    """The loss of one step out of its micro-batches' shares; on the CPU the number."""
+    if losses[0].is_cpu:
+        return sum(loss.item() for loss in losses) if len(losses) > 1 else losses[0].item()
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...schemas.errors import ArgumentError
 from ..front_end import FrontEnd
-from ..metric_buffer import MetricBuffer, Number
+from ..metric_buffer import MetricBuffer, Number, Scalar
 from ..run import Run
 from .gathering import speed_metrics
 from .loss_window import LossWindow, step_loss
@@ -36,12 +36,25 @@ class TrainerRun(Run):
         # The next micro-batch may write over it: the output of a CUDA graph stays where it is.
         self._losses.append(loss if loss.is_cpu or not self.accumulating else loss.clone())
 
-    def end_optimizer_step(self, grad_norm: Number | None, learning_rate: Number) -> None:
-        """As `end_step`, with the losses given before."""
+    def loss_is_finite(self, grad_norm: Scalar | None) -> bool:
+        """As `is_finite`, with the losses given before."""
+        return self.is_finite(step_loss(self._losses), grad_norm=grad_norm)
+
+    def end_optimizer_step(
+        self, grad_norm: Number | None, learning_rate: Number, *, overflown: bool = False
+    ) -> None:
+        """As `end_step`, with the losses given before.
+
+        Args:
+            grad_norm: norm of the gradients before clipping.
+            learning_rate: what the step used.
+            overflown: the gradients were not finite, which the scaler has dealt with.
+        """
         self._window.num_steps += 1
-        acting = self._working.acting
-        acting.learning_rate = learning_rate
-        loss = step_loss(self._losses) if acting.takes_losses else None
+        if overflown:
+            self._working.watch.leave_out("grad_norm")
+        self._working.acting.learning_rate = learning_rate
+        loss = step_loss(self._losses)
         self._losses.clear()
         self._close_step(loss, grad_norm)
 

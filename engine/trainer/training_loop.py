@@ -130,7 +130,7 @@ class TrainingLoop:
         args, counts = self.args, self._counts
         model, optimizer, scheduler = self.model_wrapped, self.optimizer, self.lr_scheduler
         by_metric = self._scheduler_goes_by_metric
-        counting = counts.active
+        counting, strict = counts.active, args.nan_policy == "strict"
         training_step = without_items(self.training_step, "training_step")
         parameters, self._submodules = list(self.model.parameters()), list(self.model.modules())
         for parameter in parameters:
@@ -147,11 +147,14 @@ class TrainingLoop:
             if self._scaler is not None:
                 self._scaler.unscale_(optimizer)
             grad_norm = _clip(parameters, args.max_grad_norm)
-            if before.active:
-                run.link.fire(before)
-            stepped = self._step_optimizer(run)
-            if after.active:
-                run.link.fire(after)
+            if strict and not run.loss_is_finite(None if self._scaler else grad_norm):
+                stepped = False
+            else:
+                if before.active:
+                    run.link.fire(before)
+                stepped = self._step_optimizer(run)
+                if after.active:
+                    run.link.fire(after)
             learning_rate = self._get_learning_rate() if by_metric else scheduler.get_last_lr()[0]
             if type(learning_rate) is not float:
                 learning_rate = as_now(learning_rate)
@@ -159,7 +162,7 @@ class TrainingLoop:
                 scheduler.step()
             for parameter in parameters:
                 parameter.grad = None
-            run.end_optimizer_step(grad_norm, learning_rate)
+            run.end_optimizer_step(grad_norm, learning_rate, overflown=not stepped)
 
     @property
     def _scheduler_goes_by_metric(self) -> bool:

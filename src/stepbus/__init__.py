@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .schemas import InitEnd as InitEnd
     from .schemas import IntervalStrategy as IntervalStrategy
     from .schemas import Log as Log
+    from .schemas import NonFinite as NonFinite
     from .schemas import OptimizerStep as OptimizerStep
     from .schemas import OptimizerStepSkipped as OptimizerStepSkipped
     from .schemas import Predict as Predict
@@ -137,6 +138,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "InitEnd",
         "IntervalStrategy",
         "Log",
+        "NonFinite",
         "OptimizerStep",
         "OptimizerStepSkipped",
         "PreOptimizerStep",

@@ -114,6 +114,7 @@ ARGUMENTS: Table = {
     "label_names": f"{DATA}columns[label_names]",
     "train_sampling_strategy": f"{DATA}order[group_by_length]",
     "length_column_name": f"{BESIDE}data.py::test_order",
+    "nan_policy": "tests/engine/test_non_finite.py::test_a_stop_policy_stops_at_that_very_step",
     "preemption_budget_s": (
         "tests/engine/test_stop_signals.py::"
         "test_a_save_that_took_longer_than_the_signal_leaves_is_not_begun"

@@ -102,6 +102,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("report_to", "", "a name, a list of names, or None"),
     ("output_dir", "", "a folder"),
     ("output_dir", 3, "valid string"),
+    ("nan_policy", "raise", "one of 'report', 'stop', 'strict'"),
     ("preemption_budget_s", 0, "greater than 0"),
     ("drain_timeout_s", -1, "greater than 0"),
 ]

@@ -26,6 +26,7 @@ OUR_DEFAULTS = {
     "disable_tqdm": False,
     "activation_checkpointing": False,
     "gradient_checkpointing": False,
+    "nan_policy": "report",
     "preemption_budget_s": 30.0,
     "drain_timeout_s": 60.0,
     "logging_dir": None,

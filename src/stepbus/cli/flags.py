@@ -27,7 +27,7 @@ GROUPS: dict[str, str] = {
     "checkpoints": "save_strategy save_steps save_total_limit save_only_model "
     "load_best_model_at_end metric_for_best_model greater_is_better resume_from_checkpoint "
     "ignore_data_skip restore_callback_states_from_checkpoint",
-    "machine": "seed data_seed bf16 use_cpu preemption_budget_s drain_timeout_s",
+    "machine": "seed data_seed bf16 use_cpu nan_policy preemption_budget_s drain_timeout_s",
 }
 """The arguments that the text job obeys, by what they are about."""
 
