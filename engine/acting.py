@@ -52,6 +52,7 @@ class Acting:
         self._metrics = window.metrics
         self._metrics.waits.account = link.account
         self._step_end = link.emitters["step_end"]
+        self._log_event = link.emitters["log"]
         self.grad_norm: Number | None = None
         """Of the last step, before clipping."""
         self.learning_rate: Number | None = None
@@ -78,8 +79,19 @@ class Acting:
         step_s: float,
         data_wait_s: float,
         bus_s: float,
+        *,
+        asks_gate: bool,
     ) -> None:
-        """Announces the end of a step, to whoever is there."""
+        """Announces the end of a step.
+
+        Args:
+            loss: of the step.
+            grad_norm: of the step.
+            step_s: how long it took.
+            data_wait_s: of that, waiting for data.
+            bus_s: how long the end of the step before took.
+            asks_gate: False where nobody in the gate has anything to do.
+        """
         link, emitter = self._link, self._step_end
         if not (emitter.wanted or link.gate.subscriptions):
             # Callbacks of Hugging Face's shape are not given these values: none for them alone.
@@ -95,7 +107,11 @@ class Acting:
             "data_wait_s": data_wait_s,
             "bus_s": bus_s,
         }
-        link.fire(emitter, values, handles)
+        if asks_gate:
+            link.fire(emitter, values, handles)
+            link.gate.idling.look_ahead(self._args, link.state)
+        else:
+            emitter.emit(values, handles)
 
     def evaluate_at_start(self) -> None:
         """The evaluation before the first step; as in the reference it is never the best."""
@@ -108,10 +124,15 @@ class Acting:
         state = self._link.state
         logs.setdefault("epoch", state.epoch)
         row = {**logs, "step": state.global_step}
-        handles = tuple(value for value in logs.values() if isinstance(value, Deferred))
+        # Asking whether a number is a handle takes longer than all the rest.
+        others = [value for value in logs.values() if type(value) is not float]
+        handles = tuple([value for value in others if isinstance(value, Deferred)])
         state.add_log(HistoryRow(row, self._metrics.waits) if handles else row)
-        self._link.reset_flags("log")
-        self._link.emit("log", {"logs": logs}, handles)
+        link = self._link
+        if link.control.touched:
+            link.reset_flags("log")
+        if self._log_event.active:
+            link.fire(self._log_event, {"logs": logs}, handles)
 
     def closing_figures(self, begun_s: float, steps: int, samples: int) -> dict[str, Any]:
         """The last log of a run: how long it took, and its mean loss.
@@ -143,11 +164,26 @@ class Acting:
         step = self._link.state.global_step
         if outcome.scheduled and step <= self._last_logged and self.window.empty:
             raise Unavailable(f"step {step} has been logged already")
-        self._last_logged = step
         with self._timed(log=True):
-            step_figures = {"grad_norm": self.grad_norm, "learning_rate": self.learning_rate}
-            self._front_end.log(self.window.take(step_figures))
+            self._log_step()
         return f"logged at step {step}"
+
+    def log_as_scheduled(self) -> None:
+        """The log round that the schedule asks for, where it asks for nothing else and nobody else
+        asks for anything: no vote is cast for it."""
+        started = time.perf_counter()
+        link = self._link
+        self._log_step()
+        link.gate.idling.go_on()
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        self.log_s += seconds
+        link.account.log_s += seconds
+
+    def _log_step(self) -> None:
+        self._last_logged = self._link.state.global_step
+        step_figures = {"grad_norm": self.grad_norm, "learning_rate": self.learning_rate}
+        self._front_end.log(self.window.take(step_figures))
 
     def _evaluate(self, outcome: Outcome) -> str:
         if not self._evaluating.possible:

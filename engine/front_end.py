@@ -41,6 +41,8 @@ class FrontEnd:
     """Whether `state.epoch` is whole when an epoch begins after one that was left early."""
     gives_learning_rate = False
     """Whether it tells the rate of a step itself, so that it is not looked up when one begins."""
+    sees_flags_in_logs = False
+    """Whether `log` leads to code of the user's, which may look at the control."""
     sees_groups = False
     """Whether `group_loaded` is to be called."""
     counts_samples = True

@@ -97,8 +97,8 @@ class MetricBuffer:
         on_device: list[tuple[int, Tensor]] = []
         handles: tuple[DeferredScalar, ...] = ()
         for place, value in enumerate(values):
-            if value is None:
-                numbers.append(None)
+            if value is None or type(value) is float:
+                numbers.append(value)
             elif isinstance(value, DeferredScalar):
                 numbers.append(value)
                 handles += (value,)
@@ -182,14 +182,23 @@ def read(value: Number) -> float:
     """A scalar as a number; one that is, or was, on a device is waited for."""
     if isinstance(value, DeferredScalar):
         return value.result()
-    return float(value.item()) if isinstance(value, Tensor) else float(value)
+    return float(number_of(value)) if isinstance(value, Tensor) else float(value)
+
+
+def number_of(scalar: Tensor) -> float:
+    """The number that a tensor with one value holds.
+
+    Of one on the host `item()` would let go of the interpreter lock, for another thread to take.
+    """
+    number: Any = scalar.item() if scalar.ndim or not scalar.is_cpu else scalar.tolist()
+    return number  # type: ignore[no-any-return]
 
 
 def as_now(value: Number) -> Number:
     """A scalar that may be written again, as it is now; one on a device stays there."""
     if not isinstance(value, Tensor):
         return value
-    return value.item() if value.is_cpu else value.detach().clone()
+    return number_of(value) if value.is_cpu else value.detach().clone()
 
 
 def _stacked(tensors: list[Tensor], wide: torch.dtype) -> Tensor:

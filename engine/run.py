@@ -20,7 +20,7 @@ from .data_order import DataOrder
 from .ending import AFTER_ERROR_S, Ending
 from .environment import device_of
 from .front_end import FrontEnd
-from .metric_buffer import Number, Scalar
+from .metric_buffer import Number, Scalar, number_of
 from .optimizer_hooks import OptimizerHooks
 from .parts import RunParts, Stateful
 from .rounds import Stop
@@ -224,7 +224,7 @@ class Run:
         """The loop asks for its first batch."""
         link, working, parts = self._open_link(), self._working, self._parts
         stepping = working.stepping
-        closing = self._close_step = StepClosing(link, working, self._signals)
+        closing = self._close_step = StepClosing(link, working, self._signals, self._front_end)
         length = stepping.plan = plan(self.args, loader)
         self._train_loader = loader
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -266,7 +266,7 @@ class Run:
             CheckpointError: a checkpoint that was due cannot be written.
         """
         if isinstance(loss, torch.Tensor) and loss.is_cpu:
-            loss = loss.item()
+            loss = number_of(loss)
         self._parts.window.add_loss(loss)
         self._close_step(loss, grad_norm)
 

@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from ..bus import RunLink
+from ..bus.idling import CALL, LOG_ALONE, NOTHING
+from .front_end import FrontEnd
 from .metric_buffer import Number
 from .signals import StopSignals
 
@@ -21,7 +23,13 @@ class StepClosing:
     what it does in a warm loop.
     """
 
-    def __init__(self, link: RunLink, working: Working, signals: StopSignals | None) -> None:
+    def __init__(
+        self,
+        link: RunLink,
+        working: Working,
+        signals: StopSignals | None,
+        front_end: FrontEnd,
+    ) -> None:
         self._stepping = working.stepping
         self._acting = working.acting
         self._rounds = working.rounds
@@ -30,6 +38,8 @@ class StepClosing:
         self._state = link.state
         self._gate = link.gate
         self._emitter = link.emitters["step_end"]
+        self._log = link.emitters["log"]
+        self._front_end = front_end
         self._votes = link.votes
         self._control = link.control
         self._pulse = link.pulse
@@ -51,6 +61,7 @@ class StepClosing:
         entered_s = time.perf_counter()
         stepping, acting, votes = self._stepping, self._acting, self._votes
         link, emitter, gate, signals = self._link, self._emitter, self._gate, self._signals
+        control = self._control
         stepping.end_step()
         # Actions at the end of the last epoch are no part of the step.
         step_s = entered_s - self._left_s - acting.seconds
@@ -61,15 +72,31 @@ class StepClosing:
             loss, grad_norm = watch.start(loss, grad_norm)
         acting.grad_norm = grad_norm
         acting.seconds = 0.0
-        if (
-            emitter.wanted
-            or gate.subscriptions
-            or (emitter.gated and not gate.idling.holds(self._state))
-        ):
-            acting.end_step(loss, grad_norm, step_s, stepping.data_wait_s, self._bus_s)
+        due = NOTHING
+        if emitter.gated:
+            due = CALL if gate.subscriptions else gate.idling.due(self._state)
+            if due == LOG_ALONE and (
+                self._log.gated
+                or self._front_end.sees_flags_in_logs
+                or control.touched
+                or votes.has_votes
+            ):
+                # Somebody would see the flag, or what is asked for besides comes into one round.
+                due = CALL
+        if emitter.wanted or due == CALL:
+            acting.end_step(
+                loss,
+                grad_norm,
+                step_s,
+                stepping.data_wait_s,
+                self._bus_s,
+                asks_gate=due == CALL,
+            )
         watch.look(loss, grad_norm)
+        if due == LOG_ALONE:
+            acting.log_as_scheduled()
         # As `hold` sees for itself.
-        if self._control.touched or votes.has_votes or (signals is not None and signals.unheard):
+        if control.touched or votes.has_votes or (signals is not None and signals.unheard):
             self._rounds.hold("step_end")
         if link.listeners_changed:
             link.note_listeners()

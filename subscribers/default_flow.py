@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ..bus.idling import Due
 from ..bus.subscriber import TrainerCallback
 from ..schemas import TrainerControl, TrainerState
 
@@ -38,20 +39,21 @@ class DefaultFlowCallback(TrainerCallback):
             control.should_training_stop = True
         return control
 
-    def idle_until(self, args: Any, state: TrainerState) -> int:
-        """The next step at whose end it sets a flag: before that it need not be called."""
-        step = state.global_step
-        steps = [max(state.max_steps, step + 1)]
-        if args.logging_first_step and step < 1:
-            steps.append(1)
+    def next_due(self, args: Any, state: TrainerState) -> Due:
+        """When it sets flags next: before that it need not be called."""
+        step, log_steps = state.global_step, state.logging_steps
+        other = max(state.max_steps, step + 1)
         for strategy, interval in (
-            (args.logging_strategy, state.logging_steps),
             (args.eval_strategy, state.eval_steps),
             (args.save_strategy, state.save_steps),
         ):
             if strategy == "steps" and interval > 0:
-                steps.append((step // interval + 1) * interval)
-        return min(steps)
+                other = min(other, (step // interval + 1) * interval)
+        if args.logging_first_step and step < 1:
+            return Due(1, 0, other)
+        if args.logging_strategy == "steps" and log_steps > 0:
+            return Due((step // log_steps + 1) * log_steps, log_steps, other)
+        return Due(other, 0, other)
 
     def on_epoch_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -35,12 +35,13 @@ class Mean:
         """
         if isinstance(value, Tensor):
             if value.is_cpu:
-                value = value.item()
+                # As `item()`, which lets go of the interpreter lock.
+                number: Any = value.item() if value.ndim else value.tolist()
+                self.on_host = self.on_host + number
             else:
                 self._add(value, metrics)
-                self.count += 1
-                return
-        self.on_host = self.on_host + value
+        else:
+            self.on_host = self.on_host + value
         self.count += 1
 
     def _add(self, value: Tensor, metrics: MetricBuffer) -> None:
@@ -82,6 +83,9 @@ class Total:
 
     def add(self, part: float | DeferredScalar) -> None:
         """Takes one more part; does not wait for it."""
+        if isinstance(part, float) and not self._parts:
+            self._total += part
+            return
         self._parts.append(part)
         while self._parts and (isinstance(self._parts[0], float) or self._parts[0].known):
             self._total += _number(self._parts.popleft())

@@ -119,6 +119,7 @@ class TrainerFrontEnd(FrontEnd):
         self.trains = trains
         self._trainer = trainer
         self._ignore_keys = ignore_keys
+        self.sees_flags_in_logs = trainer._logs_by_itself
         self.train_batch_size = trainer._train_batch_size
         self.num_train_samples = 0.0
         """Samples of the whole run."""

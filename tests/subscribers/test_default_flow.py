@@ -130,7 +130,7 @@ def test_it_withdraws_nothing_that_others_asked_for() -> None:
     delay=st.integers(0, 20),
     first=st.booleans(),
 )
-def test_it_is_idle_until_the_next_step_that_it_asks_something_at(
+def test_it_knows_the_steps_at_which_it_asks_for_a_log_alone_and_for_nothing(
     step: int,
     max_steps: int,
     intervals: tuple[int, int, int],
@@ -154,9 +154,11 @@ def test_it_is_idle_until_the_next_step_that_it_asks_something_at(
         steps: dict[str, Any] = dict(zip(names, intervals, strict=True))
         return TrainerState(global_step=at, max_steps=max_steps, **steps)
 
-    until = flow.idle_until(arguments, state(step))
-    assert until > step
-    for idle in range(step + 1, until):
+    due = flow.next_due(arguments, state(step))
+    logs = {due.log, *range(due.log, due.other, due.log_steps or due.other)}
+    assert min(due.log, due.other) > step
+    for idle in range(step + 1, due.other):
         control = TrainerControl()
         flow.on_step_end(arguments, state(idle), control)
-        assert not any(control.flags)
+        if due.log_steps or idle <= due.log:
+            assert control.flags == TrainerControl(should_log=idle in logs).flags

@@ -70,3 +70,42 @@ def test_with_another_callback_at_step_ends_both_are_called_at_every_step(
     trainer.train()
     assert counts.steps == 12
     assert calls_of(trainer) >= 12
+
+
+@pytest.mark.parametrize("logging_steps", [1, 4])
+def test_logs_after_the_first_step_s_own_come_where_they_are_due(
+    make_trainer: Make, logging_steps: int
+) -> None:
+    trainer = make_trainer(
+        logging_strategy="steps", logging_first_step=True, logging_steps=logging_steps
+    )
+    trainer.train()
+    assert logged(trainer) == [1, *range(2 if logging_steps == 1 else 4, 13, logging_steps)]
+
+
+def test_a_log_alone_acts_with_the_votes_that_stand_in_one_round(make_trainer: Make) -> None:
+    class Votes(Trainer):
+        def training_step(self, *given: Any, **keywords: Any) -> Any:
+            if self.state.global_step == 6:
+                self.bus.vote("save", reason="now")
+            return super().training_step(*given, **keywords)
+
+    trainer = make_trainer(trainer_class=Votes, logging_strategy="steps", logging_steps=1)
+    verdicts: list[Any] = []
+    trainer.bus.subscribe("verdict")(verdicts.append)
+    trainer.train()
+    assert logged(trainer) == list(range(1, 13))
+    (verdict,) = verdicts
+    assert (verdict.action, verdict.outcome, verdict.acted_at) == ("save", "acted", 7)
+
+
+def test_a_log_of_a_subclass_sees_the_flag_as_in_the_reference(make_trainer: Make) -> None:
+    seen = []
+
+    class Looks(Trainer):
+        def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+            seen.append(self.control.should_log)
+            super().log(logs, start_time)
+
+    make_trainer(trainer_class=Looks, logging_strategy="steps", logging_steps=4).train()
+    assert seen == [True, True, True, False]
