@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..bus import RunLink
 from ..bus.idling import CALL, LOG_ALONE, NOTHING
 from .front_end import FrontEnd
-from .metric_buffer import Number
+from .metric_buffer import Number, number_of
 from .signals import StopSignals
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class StepClosing:
         step_s = entered_s - self._left_s - acting.seconds
         self._note_duration(step_s)
         votes.step = self._state.global_step
+        if isinstance(grad_norm, torch.Tensor) and grad_norm.is_cpu:
+            grad_norm = number_of(grad_norm)
         watch = self._watch
         if watch.defers:
             loss, grad_norm = watch.start(loss, grad_norm)
