@@ -105,6 +105,11 @@ class Mailbox:
         return self._spill is not None
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of what it has room for is taken, and the rest will go to disk."""
+        return not self._lossy and self._spill is None and len(self._events) * 2 > self.size
+
+    @property
     def can_take(self) -> bool:
         """Whether there is an event for its worker, in memory or to be read on."""
         with self._lock:

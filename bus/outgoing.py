@@ -31,6 +31,8 @@ class Outgoing:
         self._targets = targets
         self._spillway = spillway
         self._order: list[Event] = []
+        self.crowded = False
+        """Whether a mailbox that got mail last will overflow soon, if its worker gets no time."""
         self.note = self._order.append
         """To be called with each event, in the order of the pump."""
         self._lanes: dict[type[Event], list[Lane]] = {}
@@ -65,11 +67,12 @@ class Outgoing:
 
     def post(self) -> list[Worker]:
         """Puts what was sorted into the mailboxes; the workers that got mail."""
-        posted = []
+        posted, self.crowded = [], False
         for worker, events in self._outboxes.items():
             if events:
                 if worker.mailbox.put(events):
                     posted.append(worker)
+                    self.crowded |= worker.mailbox.is_crowded
                 else:
                     _undeliverable(worker, events)
                 events.clear()

@@ -35,7 +35,8 @@ SLICE_EVENTS = 8
 REST_S = 0.0002
 """How long it then lets the training thread have it."""
 HURRY = 5_000
-"""With more events waiting than this, the pump rests no more."""
+"""With more events waiting than this, the pump rests no more, unless a mailbox is to overflow: then
+its worker is let work first."""
 HURRIED_SLICE_S = 0.001
 UNRESOLVED_AFTER_S = 30.0
 """An event whose values have not come from the device by then goes out without them."""
@@ -154,7 +155,7 @@ class Pump:
         except Exception as error:
             self._own_fault("an event", error)
         self._post()
-        if len(queue) < HURRY:
+        if len(queue) < HURRY or self._outgoing.crowded:
             time.sleep(REST_S)
         return not held_back and bool(queue)
 

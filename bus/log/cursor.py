@@ -87,10 +87,13 @@ class Cursor:
         """Records from `next` on and before `end`; none where no segment holds any."""
         records: list[LogRecord] = []
         at = self.next
+        if at - self._reached > FAR:
+            self._leave_segment()
         while at < end and len(records) < most:
             try:
-                reader = self._reader_at(at)
-                item = reader.read() if reader is not None else None
+                if self._reader is None:
+                    self._enter_segment_of(at)
+                item = self._reader.read() if self._reader is not None else None
                 if item is None and not self._enter_next_segment():
                     break
             except OSError as error:
@@ -109,14 +112,12 @@ class Cursor:
     def _say(self, what: str) -> None:
         log.error(f"a consumer that fell behind loses events: {what}")
 
-    def _reader_at(self, at: int) -> SegmentReader | None:
-        """A reader that comes to a position soon; None where no segment begins before it."""
-        if self._reader is None or at - self._reached > FAR:
-            segments = [s for s in self._log.segments.all if s.first not in self._unreadable]
-            index = bisect.bisect_right([segment.first for segment in segments], at) - 1
-            if segments:
-                self._enter(segments[max(0, index)], at)
-        return self._reader
+    def _enter_segment_of(self, at: int) -> None:
+        """Begins to read a little before a position, where there is a segment."""
+        segments = [s for s in self._log.segments.all if s.first not in self._unreadable]
+        index = bisect.bisect_right([segment.first for segment in segments], at) - 1
+        if segments:
+            self._enter(segments[max(0, index)], at)
 
     def _enter_next_segment(self) -> bool:
         """Goes on to the segment after the one that was read to its end."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import bisect
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from .line import header_of
+from .line import LogRecord, header_of, line_of
 from .segment_reader import segment_path
 
 INDEX_EVERY = 64 * 1024
@@ -21,12 +22,17 @@ class Segment:
         self.first = first
         self.path = path
         self.size = 0
+        self.num_lines = 0
+        """Of those that were written since it was made here."""
         self._places: list[tuple[int, int, int]] = [(first, 0, 0)]
 
-    def note_place(self, at: int, offset: int, line: int) -> None:
-        """Remembers where the line of a position begins; `line` lines are before it."""
-        if offset - self._places[-1][1] >= INDEX_EVERY:
-            self._places.append((at, offset, line))
+    def note_places(self, records: Sequence[LogRecord], lines: Sequence[bytes]) -> None:
+        """Remembers where some of the lines begin that are about to be appended."""
+        offset = self.size
+        for number, (record, line) in enumerate(zip(records, lines, strict=True), self.num_lines):
+            if offset - self._places[-1][1] >= INDEX_EVERY:
+                self._places.append((record.at, offset, number))
+            offset += len(line)
 
     def place_of(self, at: int) -> tuple[int, int]:
         """A place at or before a position: offset in bytes, and number of lines before it."""
@@ -44,7 +50,6 @@ class Segments:
         self._segment_bytes = segment_bytes
         self.all: tuple[Segment, ...] = ()
         self._file: int | None = None
-        self._lines = 0
 
     @property
     def num_bytes(self) -> int:
@@ -60,24 +65,25 @@ class Segments:
             segments.append(segment)
         self.all = tuple(segments)
 
-    def write(self, folder: Path, first: int, lines: bytes, num_lines: int) -> None:
-        """Appends lines, the first of which has position `first`: all of them or none.
+    def write(self, folder: Path, records: Sequence[LogRecord]) -> None:
+        """Appends records, in one write: all of them or none.
 
         Raises:
             OSError: the disk is full, say. The next call begins a new segment.
         """
         if self._file is None or self.all[-1].size >= self._segment_bytes:
-            self._begin(folder, first)
+            self._begin(folder, records[0].at)
         segment = self.all[-1]
-        offset = segment.size
+        lines = [line_of(record) for record in records]
+        data = b"".join(lines)
         try:
-            self._write(lines)
+            self._write(data)
         except BaseException:
             self._take_back()
             raise
-        segment.size = offset + len(lines)
-        segment.note_place(first, offset, self._lines)
-        self._lines += num_lines
+        segment.note_places(records, lines)
+        segment.size += len(data)
+        segment.num_lines += len(lines)
 
     def end_segment(self, *, sync: bool = False) -> None:
         """Closes the file that is being written."""
@@ -135,7 +141,7 @@ class Segments:
             self.all = others
             raise
         segment.size = len(header)
-        self._lines = 1
+        segment.num_lines = 1
         self.all = (*others, segment)
 
     def _write(self, data: bytes) -> None:

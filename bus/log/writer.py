@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..diagnostics import get_logger
-from .line import line_of
 from .scratch import Scratch
 
 if TYPE_CHECKING:
@@ -139,10 +138,9 @@ class Writer:
                 event_log.segments.delete_all()
         while waiting := event_log.num_unwritten:
             batch = event_log.next_batch(BATCH if waiting <= BATCH_BEHIND else BATCH_BEHIND)
-            lines = b"".join([line_of(record) for record in batch])
             try:
                 folder = self._kept or self._scratch.make()
-                event_log.segments.write(folder, batch[0].at, lines, len(batch))
+                event_log.segments.write(folder, batch)
             except OSError as error:
                 self._failed(error)
                 return

@@ -349,3 +349,25 @@ def test_the_folder_of_a_killed_process_is_removed_by_the_next() -> None:
     alive.remove()
     other.remove()
     assert not kept.exists()
+
+
+def test_a_cursor_far_into_a_segment_reads_on_from_a_place_before_it() -> None:
+    log = EventLog()
+    cursor, other = log.cursor(), log.cursor()
+    for number in range(6_000):
+        log.append(payload(number))
+    seen: list[int] = []
+    while len(seen) < 5_000:
+        seen += numbers(cursor.read(1_000))
+    assert log.flush(10)
+    places = log.segments.all[0]._places
+    assert len(places) > 2
+    for number in range(6_000, 6_010):
+        log.append(payload(number))
+    assert seen + read_all(cursor) == list(range(6_010))
+    middle = log.cursor(4_321)
+    assert numbers(middle.read(1)) == [4_321]
+    assert read_all(other) == list(range(6_010))
+    for each in (cursor, other, middle):
+        each.close()
+    log.close()
