@@ -25,8 +25,8 @@ class Deferred(ABC):
         """Whether the number has arrived; cheap, never waits. Raises if it never will."""
 
     @abstractmethod
-    def result(self) -> float:
-        """The number; waits for it where it has not arrived."""
+    def result(self) -> Any:
+        """The number, or what is made of several; waits for it where it has not arrived."""
 
 
 def settled(handle: Deferred) -> bool:
@@ -60,7 +60,7 @@ def _fill(values: dict[str, Any], wait: bool, lost: list[str]) -> dict[str, Any]
     return filled
 
 
-def _number(name: str, handle: Deferred, wait: bool) -> float | None:
+def _number(name: str, handle: Deferred, wait: bool) -> Any:
     try:
         return handle.result() if wait or handle.ready() else None
     except Exception as error:

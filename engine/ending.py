@@ -158,6 +158,7 @@ class Ending:
         link.pulse.beat_s = None
         self._obey_signal()
         self.drain.flush(self._bus)
+        self._working.histograms.emit()
         self._working.watch.settle()
         self._working.rounds.hold("train_end", stops=False)
         steps = state.global_step - self._first_step

@@ -308,6 +308,23 @@ class Run:
         """
         self._parts.window.add(values)
 
+    def log_histogram(self, name: str, values: Any) -> None:
+        """Counts how the values of a tensor are spread, for a `histogram` event after this step.
+
+        They are counted on the device that they are on, and nothing waits for it; what is given
+        under one name within a step is counted together. Where nobody listens nothing is done.
+
+        Args:
+            name: the event's `tag`, `weights/head` for one.
+            values: a tensor of any shape, or what `torch.as_tensor` makes one of.
+
+        Raises:
+            ArgumentError: complex values, or no numbers.
+            StepbusError: called outside of the with block, or while a CUDA graph is captured.
+        """
+        self._open_link()
+        self._working.histograms.add(name, values)
+
     @contextlib.contextmanager
     def capture_guard(self) -> Iterator[None]:
         """Lets a CUDA graph be captured within a with block, in CUDA's default mode.

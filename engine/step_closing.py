@@ -36,6 +36,7 @@ class StepClosing:
         self._acting = working.acting
         self._rounds = working.rounds
         self._watch = working.watch
+        self._histograms = working.histograms
         self._link = link
         self._state = link.state
         self._gate = link.gate
@@ -96,6 +97,8 @@ class StepClosing:
                 self._bus_s,
                 asks_gate=due == CALL,
             )
+        if self._histograms.pending:
+            self._histograms.emit()
         watch.look(loss, grad_norm)
         if due == LOG_ALONE:
             acting.log_as_scheduled()

@@ -9,6 +9,7 @@ from ..schemas import TrainingArguments
 from .acting import Acting
 from .evaluating import Evaluating
 from .front_end import FrontEnd
+from .histograms import Histograms
 from .non_finite import NonFiniteWatch
 from .parts import RunParts
 from .rng import preserved_rng
@@ -37,6 +38,7 @@ class Working:
         self.rounds = Rounds(link, signals)
         metrics = parts.window.metrics
         self.watch = NonFiniteWatch(args, link, metrics)
+        self.histograms = Histograms(link, metrics)
         self.evaluating = Evaluating(args, link, saving.model, front_end, self.rounds, metrics)
         self.acting = Acting(
             args,

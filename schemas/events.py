@@ -3,11 +3,15 @@
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from .event import Event
 from .values import FrozenDict, Plain, Scalars
 from .vote import Action, Vote
+
+
+def _or_empty(value: object) -> object:
+    return () if value is None else value
 
 
 class HoldsFolder(Protocol):
@@ -46,7 +50,8 @@ class TrainingEvent(Event):
 
     At any time: `verdict` (somebody's vote was acted on or refused), `subscriber_failed`,
     `subscriber_behind`, `stalled` and `resumed` (no step ended for long, and it goes on),
-    `batch_size_retry`, `optimizer_step_skipped` (fp16).
+    `batch_size_retry`, `optimizer_step_skipped` (fp16), `non_finite` (a loss or gradient norm is
+    NaN or infinite), `histogram` (after the step in which it was logged).
     """
 
 
@@ -203,6 +208,38 @@ class Log(TrainingEvent):
     logs: Scalars
     """The values by name: `loss`, `grad_norm`, `learning_rate`, `epoch`, those of `run.log`, or
     the metrics of an evaluation."""
+
+
+class Histogram(TrainingEvent):
+    """How the values of a tensor are spread (`run.log_histogram`); those with one tag in a step
+    are counted together.
+
+    Bin n holds the values from `edges[n]` up to `edges[n + 1]`. Edges are fixed, four to a factor
+    of two; bins without values at both ends are left out. What never came from the device is empty
+    or None, and named in `unresolved`.
+    """
+
+    name: Literal["histogram"] = "histogram"
+    tag: str
+    """What was counted."""
+    num: int = 0
+    """Values, those that are not finite among them."""
+    edges: Annotated[tuple[float, ...], BeforeValidator(_or_empty)] = ()
+    """Where the bins begin, and where the last one ends: one more than there are counts."""
+    counts: Annotated[tuple[int, ...], BeforeValidator(_or_empty)] = ()
+    """Finite values in each bin."""
+    sum: float | None = None
+    """Of the finite values."""
+    sum_of_squares: float | None = None
+    """Of the finite values."""
+    min: float | None = None
+    """The least finite value; NaN without any."""
+    max: float | None = None
+    """The largest finite value; NaN without any."""
+    num_nan: int | None = None
+    """Values that are NaN."""
+    num_inf: int | None = None
+    """Values that are infinite."""
 
 
 class Evaluate(TrainingEvent):
@@ -372,6 +409,7 @@ AnyEvent = Annotated[
     | StepEnd
     | NonFinite
     | Log
+    | Histogram
     | Evaluate
     | Predict
     | PredictionStep

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ..bus.diagnostics import get_logger
 from ..bus.shapes import both_shapes
-from ..schemas import InitEnd, Log, RunFailed, TrainBegin, TrainEnd
+from ..schemas import Histogram, InitEnd, Log, RunFailed, TrainBegin, TrainEnd
 from .reporter import Tracker, tracker_key
 from .tensorboard_file import EventFile
 
@@ -26,7 +26,7 @@ RUN_MARK = ".stepbus_run"
 
 
 class TensorBoardCallback(Tracker):
-    """Writes logged numbers as scalars and logged strings as text, at the step of their event.
+    """Writes logged numbers as scalars, strings as text, histograms, at the step of their event.
 
     Names are `train/loss`, `eval/loss`, `test/loss`. NaN and infinities are written as such. The
     folder is `logging_dir`, else that of the run's arguments, else the environment's
@@ -109,6 +109,30 @@ class TensorBoardCallback(Tracker):
             self._early.append(event)
         else:
             self._log(event)
+
+    @both_shapes
+    def on_histogram(self, event: Histogram) -> None:
+        """Writes a histogram that has finite values, under its tag."""
+        if event.rank != 0:
+            return
+        if self.tb_writer is None and self._place is not None:
+            self._open_file(self._place, self._place.logging_dir)
+        add = getattr(self.tb_writer, "add_histogram_raw", None)
+        if add is None or not event.counts:
+            return
+        timed = "walltime" in inspect.signature(add).parameters
+        add(
+            event.tag,
+            min=event.min,
+            max=event.max,
+            num=sum(event.counts),
+            sum=event.sum,
+            sum_squares=event.sum_of_squares,
+            bucket_limits=list(event.edges[1:]),
+            bucket_counts=list(event.counts),
+            global_step=event.step,
+            **({"walltime": event.time} if timed else {}),
+        )
 
     @both_shapes
     def on_train_end(self, event: TrainEnd) -> None:

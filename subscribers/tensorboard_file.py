@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,32 @@ class EventFile:
             ]
         )
         self._write(walltime, global_step, summary=summary)
+
+    def add_histogram_raw(
+        self,
+        tag: str,
+        min: float,  # noqa: A002 - the names of SummaryWriter's
+        max: float,  # noqa: A002
+        num: int,
+        sum: float,  # noqa: A002
+        sum_squares: float,
+        bucket_limits: Sequence[float],
+        bucket_counts: Sequence[int],
+        global_step: int | None = None,
+        walltime: float | None = None,
+    ) -> None:
+        """Writes a histogram whose values have been counted, by the right edges of its bins."""
+        histogram = self._summary.HistogramProto(
+            min=min,
+            max=max,
+            num=num,
+            sum=sum,
+            sum_squares=sum_squares,
+            bucket_limit=bucket_limits,
+            bucket=bucket_counts,
+        )
+        value = self._summary.Summary.Value(tag=tag, histo=histogram)
+        self._write(walltime, global_step, summary=self._summary.Summary(value=[value]))
 
     def start_session(self, global_step: int, walltime: float | None = None) -> None:
         """Has readers leave out what earlier files have from this step on."""

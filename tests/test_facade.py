@@ -16,15 +16,15 @@ import stepbus.integrations
 PUBLIC = """
 AnyEvent ArgumentError BatchSizeRetry BusClosedError CSVHistory CheckpointError DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
-EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream Filter InitEnd IntervalStrategy
-JSONLHistory Lease Ledger LedgerRow Log LossCurve NonFinite OptimizerStep OptimizerStepSkipped
-PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback ProgressCallback PushBegin
-Resumed RunCost RunFailed RunSummary Save SaveStrategy SchedulerType Stalled StepBegin StepEnd
-StepbusError StructuredLog Subscriber SubscriberBehind SubscriberFailed SubstepEnd
-TensorBoardCallback TrainBegin TrainEnd TrainOutput Trainer TrainerCallback TrainerControl
-TrainerState TrainingArguments TrainingEvent TrainingRun UnknownEvent Verdict Vote VotePolicy
-__version__ default_data_collator enable_full_determinism get_last_checkpoint get_scheduler on
-parse_event set_seed
+EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream Filter Histogram InitEnd
+IntervalStrategy JSONLHistory Lease Ledger LedgerRow Log LossCurve NonFinite OptimizerStep
+OptimizerStepSkipped PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback
+ProgressCallback PushBegin Resumed RunCost RunFailed RunSummary Save SaveStrategy SchedulerType
+Stalled StepBegin StepEnd StepbusError StructuredLog Subscriber SubscriberBehind SubscriberFailed
+SubstepEnd TensorBoardCallback TrainBegin TrainEnd TrainOutput Trainer TrainerCallback
+TrainerControl TrainerState TrainingArguments TrainingEvent TrainingRun UnknownEvent Verdict Vote
+VotePolicy __version__ default_data_collator enable_full_determinism get_last_checkpoint
+get_scheduler on parse_event set_seed
 """.split()
 
 

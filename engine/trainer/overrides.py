@@ -17,6 +17,9 @@ from ...schemas.trainer_names import (
     instead_of_method,
 )
 
+NEVER_CALLED = frozenset({"log_histogram"})
+"""Methods for users alone, so that one of the same name in a subclass takes nothing away."""
+
 
 def refuse_overrides(trainer_class: type, own_classes: tuple[type, ...]) -> None:
     """Refuses a subclass with methods of the reference that would never be called here.
@@ -59,7 +62,7 @@ def refuse_taken_names(
     own = set(vars(trainer)) - given_before
     for parent in own_classes:
         own.update(vars(parent), inspect.get_annotations(parent))
-    own -= REFERENCE_METHODS | FORMER_METHODS.keys() | ATTRIBUTES
+    own -= REFERENCE_METHODS | FORMER_METHODS.keys() | ATTRIBUTES | NEVER_CALLED
     taken = [
         f"{parent.__name__}.{name}"
         for parent in type(trainer).__mro__

@@ -204,6 +204,24 @@ class Trainer(
             self._add_progress(logs, start_time, run)
             run.emit_log(logs)
 
+    def log_histogram(self, name: str, values: Any) -> None:
+        """Counts how the values of a tensor are spread, for a `histogram` event.
+
+        From `compute_loss` or a callback; they are counted on their device, and the event comes
+        after the step. Outside of training it comes at once.
+
+        Args:
+            name: the event's `tag`, `weights/head` for one.
+            values: a tensor of any shape, or what `torch.as_tensor` makes one of.
+
+        Raises:
+            ArgumentError: complex values, or no numbers.
+        """
+        with self._session("log") as run:
+            run.log_histogram(name, values)
+            if not run.has_rounds_to_come:
+                run.emit_histograms()
+
     @property
     def _logs_by_itself(self) -> bool:
         """Whether a subclass, or an instance, has a `log` of its own, which is given numbers."""

@@ -88,6 +88,10 @@ class TrainerRun(Run):
         """Whether what is given to `log` will be logged: training has begun and has not ended."""
         return self._ending.unfinished
 
+    def emit_histograms(self) -> None:
+        """Says what was counted for `log_histogram`."""
+        self._working.histograms.emit()
+
     def emit_log(self, logs: dict[str, Any]) -> None:
         """Adds a row to the history and says so."""
         self._working.acting.emit_log(logs)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .schemas import EpochEnd as EpochEnd
     from .schemas import Evaluate as Evaluate
     from .schemas import Event as Event
+    from .schemas import Histogram as Histogram
     from .schemas import InitEnd as InitEnd
     from .schemas import IntervalStrategy as IntervalStrategy
     from .schemas import Log as Log
@@ -135,6 +136,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "EpochEnd",
         "Evaluate",
         "Event",
+        "Histogram",
         "InitEnd",
         "IntervalStrategy",
         "Log",

@@ -21,7 +21,7 @@ KIND = "privateuseone"
 NOT_YET = -12345
 """What memory holds before it has been written."""
 DEADLINE_S = 30.0
-VIEWS = frozenset({"detach", "view", "slice", "select", "alias", "_unsafe_view", "t", "reshape"})
+VIEWS = frozenset("detach view slice select alias _unsafe_view t reshape split".split())
 
 aten = torch.ops.aten
 
@@ -131,7 +131,10 @@ class SlowDevice:
                 return func(*host_args, **host_kwargs)
             host_kwargs = {k: v for k, v in host_kwargs.items() if k != "device"}
         if name in VIEWS:
-            return SlowTensor(func(*host_args, **host_kwargs), self)
+            seen = func(*host_args, **host_kwargs)
+            if isinstance(seen, Tensor):
+                return SlowTensor(seen, self)
+            return [SlowTensor(each, self) for each in seen]
         if name.endswith("_") and isinstance(args[0], SlowTensor):
             self.give(lambda: func(*host_args, **host_kwargs))
             return args[0]

@@ -243,7 +243,7 @@ def test_the_kinds_are_those_of_the_reference_and_ours() -> None:
     ours = set(
         """
         run_failed verdict subscriber_failed subscriber_behind stalled resumed batch_size_retry
-        optimizer_step_skipped non_finite
+        optimizer_step_skipped non_finite histogram
         """.split()
     )
     kinds = {kind.model_fields["name"].default for kind in KINDS}

@@ -247,3 +247,38 @@ def test_a_subclass_writes_through_tb_writer_too(
     run.finish()
     assert scalars(tmp_path, "mine") == [(4, 2.0)]
     assert text(tmp_path, "words") == ["some"]
+
+
+def test_histograms_are_written_with_their_edges(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    board = TensorBoardCallback(logging_dir=tmp_path / "runs")
+    run = live_run(board)
+    run.emit("train_begin", output_dir=str(tmp_path))
+    figures = {"sum": 4.0, "sum_of_squares": 10.0, "min": -1.0, "max": 3.0}
+    run.emit(
+        "histogram", tag="weights/head", num=4, edges=(-1.0, 0.0, 4.0), counts=(1, 3), **figures
+    )
+    run.emit("histogram", tag="all NaN", num=2, num_nan=2)
+    run.emit("histogram", tag="lost", num=2, counts=None, edges=None)
+    run.finish()
+    (written,) = read(board.logging_dir).Histograms("weights/head")
+    value = written.histogram_value
+    assert (value.min, value.max, value.num, value.sum, value.sum_squares) == (-1, 3, 4, 4, 10)
+    assert (list(value.bucket_limit), list(value.bucket)) == ([0.0, 4.0], [1.0, 3.0])
+    assert read(board.logging_dir).Tags()["histograms"] == ["weights/head"]
+
+
+def test_a_writer_that_is_given_gets_histograms_too(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    writer = SummaryWriter(tmp_path / "own")
+    run = live_run(TensorBoardCallback(writer))
+    run.emit("train_begin", output_dir=str(tmp_path))
+    figures = {"sum": 1.5, "sum_of_squares": 1.25, "min": 0.5, "max": 1.0}
+    run.emit("histogram", tag="grads", num=2, edges=(0.25, 0.75, 1.25), counts=(1, 1), **figures)
+    run.finish()
+    writer.close()
+    (written,) = read(tmp_path / "own").Histograms("grads")
+    assert written.histogram_value.num == 2
+    assert list(written.histogram_value.bucket_limit) == [0.75, 1.25]
