@@ -11,7 +11,7 @@ from ..bus import RunLink
 from ..bus.deferred import settled
 from ..bus.diagnostics import get_logger
 from ..schemas import TrainingArguments, Vote
-from .metric_buffer import DeferredScalar, MetricBuffer, Number, read
+from .metric_buffer import DeferredScalar, MetricBuffer, Number, number_of, read
 
 log = get_logger()
 
@@ -149,5 +149,5 @@ def _on_host(value: Number | None) -> float | None:
     if value is None:
         return 0.0
     if isinstance(value, Tensor):
-        return float(value.item()) if value.is_cpu else None
+        return float(number_of(value)) if value.is_cpu else None
     return None if isinstance(value, DeferredScalar) else float(value)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..log_window import LogWindow
-from ..metric_buffer import Number
+from ..metric_buffer import Number, number_of
 
 
 class LossWindow(LogWindow):
@@ -70,5 +70,5 @@ class LossWindow(LogWindow):
 def step_loss(losses: list[Tensor]) -> float | Tensor:
     """The loss of one step out of its micro-batches' shares; on the CPU the number."""
     if losses[0].is_cpu:
-        return sum(loss.item() for loss in losses) if len(losses) > 1 else losses[0].item()
+        return sum(map(number_of, losses)) if len(losses) > 1 else number_of(losses[0])
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
