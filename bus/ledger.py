@@ -10,6 +10,7 @@ from typing import overload
 from pydantic import BaseModel
 
 from ..schemas.values import FROZEN
+from . import trouble
 from .ledger_table import as_text
 from .run_account import RunCost
 
@@ -88,6 +89,11 @@ class LedgerRow(BaseModel):
         """Events that it did not get, whatever the cause."""
         return sum(self.dropped.values())
 
+    @property
+    def trouble(self) -> str:
+        """What was off with it, in a line; empty if nothing was."""
+        return trouble.line(self)
+
     def merged_with(self, other: LedgerRow) -> LedgerRow:
         """One row of two that each counted a part of what the subscriber cost.
 
@@ -135,6 +141,11 @@ class Ledger(BaseModel):
     def run(self) -> RunCost | None:
         """What the run cost; of several that are open, the first. None where none is."""
         return self.runs[0] if self.runs else None
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What was off, a line for each subscriber that something was off with."""
+        return tuple(row.trouble for row in self.rows if row.trouble)
 
     @property
     def gate_s(self) -> float:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .run_account import RunCost
 
 DELIVERIES = {"gate": "training thread", "loop": "event loop", "thread": "own thread"}
-LEFT = frozenset({"subscriber", "runs on", "not delivered", "out"})
+LEFT = frozenset({"subscriber", "runs on", "not delivered"})
 """Columns of words; all others hold figures."""
 
 
@@ -28,7 +28,6 @@ def columns(rows: Sequence[LedgerRow]) -> dict[str, list[str]]:
         "step waited": [_waits(row) for row in rows],
         "failed": [f"{row.failures:,}" if row.failures else "" for row in rows],
         "not delivered": [listed(row.dropped) for row in rows],
-        "out": ["stuck" if row.stuck else row.quarantined for row in rows],
     }
     return {title: cells for title, cells in found.items() if any(cells)}
 
@@ -53,7 +52,7 @@ def run_lines(run: RunCost) -> list[str]:
 
 
 def as_text(rows: Sequence[LedgerRow], runs: Sequence[RunCost]) -> str:
-    """The ledger as lines of text, the cells of a column under one another."""
+    """The ledger as lines of text, with a table and, under it, what was off."""
     lines = [line for run in runs for line in run_lines(run)]
     if not rows:
         return "\n".join([*lines, "nobody listened"])
@@ -66,7 +65,7 @@ def as_text(rows: Sequence[LedgerRow], runs: Sequence[RunCost]) -> str:
             for title, cell in cells.items()
         )
         lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    return "\n".join([*lines, *(row.trouble for row in rows if row.trouble)])
 
 
 def duration(seconds: float) -> str:

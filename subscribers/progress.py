@@ -13,6 +13,7 @@ from ..bus.built_in import BuiltInCallback
 from ..bus.ledger import LedgerRow
 from ..bus.shapes import both_shapes
 from ..bus.subscriber import on
+from ..bus.trouble import note
 from ..schemas import (
     Evaluate,
     Log,
@@ -28,7 +29,7 @@ from ..schemas import (
 )
 from ..schemas.errors import ArgumentError
 from .log_line import LONGEST, clock_text
-from .progress_figures import Figures, lag_of
+from .progress_figures import Figures
 from .progress_notebook import NotebookDisplay, in_notebook
 from .progress_plain import Display, PlainDisplay
 
@@ -39,7 +40,9 @@ DisplayName = Literal["auto", "terminal", "plain", "notebook", "off"]
 
 
 class ProgressCallback(BuiltInCallback):
-    """Step, loss, rate, time left, the share of waiting for data, and a subscriber that lags.
+    """Step, loss, rate, time left, the share of waiting for data, and what is off.
+
+    That is a subscriber that falls behind, has lost events, is quarantined or stuck.
 
     On a terminal one live line with the logs above it, in a notebook one table that is kept up to
     date, anywhere else a plain line every so often. It goes to standard error, so that standard
@@ -51,7 +54,7 @@ class ProgressCallback(BuiltInCallback):
         stream: where to, other than standard error.
         every_s: seconds between plain lines.
         ledger: tells what the subscribers of the bus cost (`lambda: bus.ledger`); without it no
-            lag is shown. May be assigned later.
+            such note is shown. May be assigned later.
 
     Raises:
         ArgumentError: an unknown display, or a length or time that is not positive.
@@ -173,7 +176,8 @@ class ProgressCallback(BuiltInCallback):
 
     def _end(self, event: TrainingEvent, text: str) -> None:
         if self._shows(event):
-            self._figures.step, self._figures.batch, self._figures.over = event.step, 0, True
+            figures = self._figures
+            figures.step, figures.batch, figures.note, figures.over = event.step, 0, "", True
             self._try(lambda display: display.end(text, self._figures))
             self._display = None
 
@@ -199,7 +203,7 @@ class ProgressCallback(BuiltInCallback):
         if self.ledger is not None and now >= self._ledger_due_at:
             self._ledger_due_at = now + LEDGER_EVERY_S
             own = self.subscriber_name
-            self._figures.lag = lag_of(row for row in self.ledger() if row.subscriber != own)
+            self._figures.note = note(row for row in self.ledger() if row.subscriber != own)
         self._try(lambda display: display.update(self._figures))
 
     def _note(self, text: str) -> None:

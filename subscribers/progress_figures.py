@@ -1,12 +1,10 @@
-"""The figures of a progress display: rate, time left, share of waiting for data, who lags."""
+"""The figures of a progress display: rate, time left, share of waiting for data."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..bus.ledger import LedgerRow
 from ..schemas import Evaluate, Log, Predict, PredictionStep, Save, StepEnd
 from .log_line import clock_text, shown_value
 
@@ -14,9 +12,6 @@ WINDOW_S = 10.0
 """Rate and data-bound share are those of so many seconds, those of evaluations left out."""
 DATA_BOUND_FROM = 0.05
 """A smaller share of waiting for data is not shown."""
-LAG_FROM_S = 1.0
-BACKLOG_FROM = 1_000
-"""A subscriber lags when it is so many seconds, or so many events, behind."""
 
 
 class Sample(NamedTuple):
@@ -44,9 +39,10 @@ class Figures:
         self.batch = 0
         """Batches of the running evaluation that are done; 0 while none runs."""
         self.num_batches: int | None = None
-        self.lag = ""
+        self.note = ""
+        """What is off with a subscriber; empty while nothing is."""
         self.over = False
-        """The run has ended: nothing is left, and nobody lags any more."""
+        """The run has ended: nothing is left."""
         self._first: Sample | None = None
         self._last: Sample | None = None
         self._recent: deque[Sample] = deque()
@@ -130,24 +126,7 @@ class Figures:
             parts.append(f"{clock_text(left)} left")
         if (share := self.data_share) >= DATA_BOUND_FROM:
             parts.append(f"data-bound {share:.0%}".replace("%", " %"))
-        if self.lag and not self.over:
-            parts.append(self.lag)
         return parts
-
-
-def lag_of(rows: Iterable[LedgerRow]) -> str:
-    """The subscriber that is furthest behind, in words; empty when none lags."""
-    late = [
-        row
-        for row in rows
-        if row.delivery != "gate"
-        and row.pending
-        and (row.lag_s >= LAG_FROM_S or row.pending >= BACKLOG_FROM)
-    ]
-    if not late:
-        return ""
-    worst = max(late, key=lambda row: (row.lag_s, row.pending))
-    return f"{worst.subscriber} lags {worst.lag_s:.1f} s ({worst.pending:,} events wait)"
 
 
 def _rate(first: Sample | None, last: Sample | None) -> float | None:

@@ -86,6 +86,8 @@ class NotebookDisplay:
             parts.append(f"evaluating {figures.evaluation}")
         bar = f'<progress value="{figures.done:.4f}" max="1"></progress> ' if figures.total else ""
         lines = [f"<div>{bar}{html.escape(', '.join(parts))}</div>"]
+        if figures.note:
+            lines.append(f"<div>{html.escape(figures.note)}</div>")
         if self._note:
             lines.append(f"<div>{html.escape(self._note)}</div>")
         return "".join([*lines, self._table()]) if self._rows else "".join(lines)

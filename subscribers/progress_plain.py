@@ -60,7 +60,8 @@ class PlainDisplay:
         self._due_at = now + self._every_s
         evaluating = [f"evaluating {figures.evaluation}"] if figures.evaluation else []
         done = [f"{figures.done:.0%}".replace("%", " %")] if figures.total else []
-        self.note("  ".join([f"step {figures.count}", *done, *evaluating, *figures.details()]))
+        parts = [f"step {figures.count}", *done, *evaluating, *figures.details()]
+        self.note("  ".join([*parts, figures.note] if figures.note else parts))
 
     def log(self, event: Log, figures: Figures) -> None:
         """Prints the results of an evaluation and the closing figures."""

@@ -117,7 +117,9 @@ class TerminalDisplay:
         frame.append(figures.count, "bold")
         for part in figures.details():
             frame.append("  ")
-            frame.append(part, "yellow" if "lags" in part or "data-bound" in part else "")
+            frame.append(part, "yellow" if "data-bound" in part else "")
+        if figures.note:
+            frame.append(f"\n{figures.note}", "yellow")
         if figures.evaluation:
             frame.append("\nevaluating ", "dim")
             if figures.num_batches:

@@ -193,7 +193,8 @@ run r, attempt 1: 9 steps
 the training thread spent 21.2 us a step in stepbus (99 of 100 below 40 us, the dearest 1,500 us)
 subscriber  runs on          events  its time  longest lag  waiting   memory  not delivered
 slow        own thread        1,200    0.0 ms       0.0 ms       30  48.0 kB  7 overflow
-Flow        training thread       9    0.25 s"""
+Flow        training thread       9    0.25 s
+slow did not get 7 events (7 overflow)"""
     )
     assert str(Ledger()) == "nobody listened"
     assert "&lt;" in Ledger(rows=(LedgerRow(subscriber="<lambda>", delivery="loop"),))._repr_html_()

@@ -12,7 +12,6 @@ from stepbus.bus import Lease, LedgerRow
 from stepbus.schemas import ArgumentError, Vote
 from stepbus.subscribers import ProgressCallback
 from stepbus.subscribers.log_line import clock_text, log_line
-from stepbus.subscribers.progress_figures import lag_of
 
 
 def step(run: Any, number: int, after_s: float = 1.0, **values: Any) -> None:
@@ -128,28 +127,48 @@ def test_an_evaluation_outside_of_a_run_is_shown(live_run: Callable[..., Any], c
     assert out.getvalue().splitlines() == ["step 7 steps  evaluating 1/2", "step 7  eval_loss 0.5"]
 
 
-def test_a_subscriber_that_lags_is_named(live_run: Callable[..., Any], clock: Any) -> None:
+BEHIND = LedgerRow(
+    subscriber="slow",
+    delivery="thread",
+    pending=2_000,
+    behind=True,
+    fell_behind=1,
+    remedy="every=8 would do",
+)
+
+
+def test_a_subscriber_that_falls_behind_is_named_until_the_run_is_over(
+    live_run: Callable[..., Any], clock: Any
+) -> None:
     out = io.StringIO()
-    rows = [LedgerRow(subscriber="slow", delivery="thread", pending=2_000, lag_s=3.21)]
+    display = ProgressCallback(stream=out, every_s=1e-9, ledger=lambda: [BEHIND])
+    run = live_run(display, clock=clock)
+    run.emit("train_begin", max_steps=9)
+    step(run, 1)
+    run.emit("train_end", 9)
+    run.finish()
+    lines = out.getvalue().splitlines()
+    assert lines[1].endswith("slow falls behind, 2,000 events wait: every=8 would do")
+    assert lines[2:] == ["finished: 9 steps, 0:01 in this attempt"]
+
+
+def test_nothing_is_said_of_subscribers_that_are_well(
+    live_run: Callable[..., Any], clock: Any
+) -> None:
+    out = io.StringIO()
+    rows = [
+        BEHIND.model_copy(update={"behind": False}),
+        LedgerRow(subscriber="late", delivery="thread", pending=5_000, lag_s=9.0),
+        LedgerRow(
+            subscriber="plot", delivery="thread", overflow="latest", dropped={"overflow": 40}
+        ),
+        LedgerRow(subscriber="ProgressCallback", delivery="thread", dropped={"overflow": 1}),
+    ]
     run = live_run(ProgressCallback(stream=out, every_s=1e-9, ledger=lambda: rows), clock=clock)
     run.emit("train_begin", max_steps=9)
     step(run, 1)
     run.finish()
-    assert "slow lags 3.2 s (2,000 events wait)" in out.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("row", "lags"),
-    [
-        ({"pending": 1, "lag_s": 1.0}, True),
-        ({"pending": 1_000, "lag_s": 0.1}, True),
-        ({"pending": 0, "lag_s": 9.0}, False),
-        ({"pending": 999, "lag_s": 0.9}, False),
-        ({"pending": 5, "lag_s": 9.0, "delivery": "gate"}, False),
-    ],
-)
-def test_who_lags_is_told_by_time_and_backlog(row: dict[str, Any], lags: bool) -> None:
-    assert bool(lag_of([LedgerRow(**{"subscriber": "s", "delivery": "thread", **row})])) is lags
+    assert out.getvalue().splitlines()[1:] == ["step 1/9  11 %"]
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
