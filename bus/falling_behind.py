@@ -47,9 +47,8 @@ class FallingBehind:
                 self._unname(worker, mark.waiting)
 
     def _name(self, worker: Worker, pace: Pace) -> None:
-        subscription, mailbox = worker.subscription, worker.mailbox
-        sample = mailbox.sample(SAMPLE)
-        waiting = Waiting(sample, max(1, mailbox.num_in_memory // SAMPLE))
+        subscription = worker.subscription
+        waiting = Waiting(*subscription.sample(SAMPLE))
         remedy = fewer_events(subscription, waiting, pace)
         if computes(subscription):
             remedy += f"; it computes in Python, so {elsewhere()}"

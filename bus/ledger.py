@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ..schemas.values import FROZEN
 from . import trouble
-from .ledger_table import as_text
+from .ledger_table import as_text, run_lines
 from .run_account import RunCost
 
 ADDED = (
@@ -30,7 +30,7 @@ class LedgerRow(BaseModel):
     subscriber: str
     """Who."""
     delivery: str
-    """Where its handler runs: loop, thread or gate."""
+    """Where its handler runs: loop, thread, process or gate."""
     overflow: str = ""
     """What happens when its mailbox is full; empty in the gate, which has none."""
     accepted: int = 0
@@ -48,6 +48,8 @@ class LedgerRow(BaseModel):
     bytes_held: int = 0
     """About how much memory the waiting events take, bytes; by a sample of them. An event that
     waits for several is counted with each."""
+    peak_bytes: int = 0
+    """About how much they took when most of them waited, bytes."""
     spilled: int = 0
     """Of those accepted, events that went through the log on disk, since it had fallen behind."""
     bytes_on_disk: int = 0
@@ -109,6 +111,7 @@ class LedgerRow(BaseModel):
             update={
                 **fields,
                 "peak_pending": max(self.peak_pending, other.peak_pending),
+                "peak_bytes": max(self.peak_bytes, other.peak_bytes),
                 "max_lag_s": max(self.max_lag_s, other.max_lag_s),
                 "lag_s": other.lag_s if other.handled else self.lag_s,
                 "dropped": dict(dropped),
@@ -156,6 +159,11 @@ class Ledger(BaseModel):
     def bytes_held(self) -> int:
         """About how much memory waiting events take, bytes."""
         return sum(row.bytes_held for row in self.rows)
+
+    @property
+    def run_lines(self) -> tuple[str, ...]:
+        """What the runs cost, in words."""
+        return tuple(line for run in self.runs for line in run_lines(run))
 
     def __iter__(self) -> Iterator[LedgerRow]:  # type: ignore[override]
         return iter(self.rows)
@@ -271,7 +279,9 @@ class Account:
         *,
         accepted: int | None = None,
         overflow: str = "",
-        bytes_held: int = 0,
+        bytes_each: float = 0.0,
+        in_memory: int = 0,
+        most_in_memory: int = 0,
         spilled: int = 0,
         bytes_on_disk: int = 0,
     ) -> LedgerRow:
@@ -287,7 +297,8 @@ class Account:
             failed=self.failed,
             pending=pending,
             peak_pending=peak_pending,
-            bytes_held=bytes_held,
+            bytes_held=round(bytes_each * in_memory),
+            peak_bytes=round(bytes_each * most_in_memory),
             spilled=spilled,
             bytes_on_disk=bytes_on_disk,
             lag_s=self.lag_s,

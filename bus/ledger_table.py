@@ -9,9 +9,16 @@ if TYPE_CHECKING:
     from .ledger import LedgerRow
     from .run_account import RunCost
 
-DELIVERIES = {"gate": "training thread", "loop": "event loop", "thread": "own thread"}
+DELIVERIES = {
+    "gate": "training thread",
+    "loop": "event loop",
+    "thread": "own thread",
+    "process": "another process",
+}
 LEFT = frozenset({"subscriber", "runs on", "not delivered"})
 """Columns of words; all others hold figures."""
+LARGE = 100_000
+"""Bytes from which on the memory that events took is worth a column."""
 
 
 def columns(rows: Sequence[LedgerRow]) -> dict[str, list[str]]:
@@ -24,6 +31,8 @@ def columns(rows: Sequence[LedgerRow]) -> dict[str, list[str]]:
         "longest lag": ["" if row.delivery == "gate" else duration(row.max_lag_s) for row in rows],
         "waiting": [f"{row.pending:,}" if row.pending else "" for row in rows],
         "memory": [size(row.bytes_held) if row.bytes_held else "" for row in rows],
+        "most memory": [size(row.peak_bytes) if row.peak_bytes >= LARGE else "" for row in rows],
+        "by way of the log": [f"{row.spilled:,}" if row.spilled else "" for row in rows],
         "votes": [str(row.votes or "") for row in rows],
         "step waited": [_waits(row) for row in rows],
         "failed": [f"{row.failures:,}" if row.failures else "" for row in rows],
@@ -75,7 +84,7 @@ def duration(seconds: float) -> str:
 
 def size(num_bytes: int) -> str:
     """Bytes in the unit that suits them."""
-    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 100_000 else f"{num_bytes / 1e3:.1f} kB"
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= LARGE else f"{num_bytes / 1e3:.1f} kB"
 
 
 def listed(counts: dict[str, int]) -> str:

@@ -33,6 +33,8 @@ from .workforce import Workforce
 
 AFTER_ERROR_S = 10.0
 """How long a bus whose with block is left by an exception waits for its subscribers at most, s."""
+MEASURE_EVERY_S = 1.0
+"""Between two looks at how much memory waiting events take."""
 ROUNDS = 3
 """How often a closing bus looks whether handlers have published more while it drained."""
 
@@ -66,6 +68,7 @@ class BusLifetime:
         self.spillway = Spillway(self.event_log)
         self._workforce = Workforce(self.feedback, self.spillway, backend)
         self._falling_behind = FallingBehind(self.feedback.report_behind)
+        self._measure_at = 0.0
         self._closed = False
         self._inert = False
         self._host: anyio.abc.TaskGroup | None = None
@@ -266,6 +269,10 @@ class BusLifetime:
         """Notices who is over its time-out, costs much or falls behind; for the pump."""
         self._workforce.look(now)
         self._falling_behind.look(self._workforce.workers, now)
+        if now >= self._measure_at:
+            self._measure_at = now + MEASURE_EVERY_S
+            for subscription in self._roster.subscriptions:
+                subscription.measure()
 
     def make_inert(self) -> None:
         """Called in a forked child: see `bus.fork`."""

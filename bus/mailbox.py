@@ -217,15 +217,8 @@ class Mailbox:
             return None
 
     def sample(self, most: int) -> list[Event]:
-        """Some of the waiting events, spread over all of them; from any thread, takes none."""
-        events, found = self._events, []
-        waiting = len(events)
-        for place in range(0, waiting, max(1, waiting // most)):
-            try:
-                found.append(events[place])
-            except IndexError:  # The worker has taken some meanwhile.
-                break
-        return found[:most]
+        """Some of the events that wait in memory; from any thread, takes none."""
+        return spread(self._events, most)
 
     def read_on(self) -> None:
         """Takes what comes next out of the log; for the one worker, when nothing is in memory.
@@ -315,6 +308,18 @@ class Mailbox:
         for event in discarded:
             self._let_go(event)
         return count
+
+
+def spread(events: deque[Event], most: int) -> list[Event]:
+    """Some of the events, spread evenly over all of them, while others may add and take."""
+    found: list[Event] = []
+    waiting = len(events)
+    for place in range(0, waiting, max(1, waiting // most)):
+        try:
+            found.append(events[place])
+        except IndexError:  # Some have been taken meanwhile.
+            break
+    return found[:most]
 
 
 def check_overflow(overflow: str, size: int | None) -> None:

@@ -23,11 +23,9 @@ def size_of(event: Event) -> int:
     return _size_of_model(event)
 
 
-def held(sample: Sequence[Event], waiting: int) -> int:
-    """About how many bytes `waiting` events take of which some are given."""
-    if not sample:
-        return 0
-    return round(sum(map(size_of, sample)) / len(sample) * waiting)
+def mean_size(sample: Sequence[Event]) -> float:
+    """About how many bytes one of the events takes that these are a sample of."""
+    return sum(map(size_of, sample)) / len(sample)
 
 
 def _size_of_model(model: BaseModel) -> int:

@@ -7,7 +7,6 @@ process says that they are dealt with: what was sent to a process that died is s
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
@@ -58,7 +57,7 @@ class ProcessWorker:
         self.number = number
         self.wake = wake
         self._services = services
-        self._window: deque[Event] = deque()
+        self._window = subscription.sent
         self._settled = 0
         """The position of the first event in the window."""
         self._sent = 0
@@ -157,7 +156,6 @@ class ProcessWorker:
                 self.mailbox.read_on()
                 continue
             self._window.append(event)
-            self.subscription.num_sent = len(self._window)
 
     def _drop_mail(self) -> None:
         """Throws away what was not sent: the subscriber gets no further events."""
@@ -218,7 +216,6 @@ class ProcessWorker:
             self.handling.done(event)
             self.mailbox.settle()
         self._limit_now = min(self._limit, max(self._limit_now, 2 * (position - self._opened_at)))
-        self.subscription.num_sent = len(self._window)
         self.handling.event = self._window[0] if self._window else None
         self._note_closing()
         if self._votes:
@@ -255,7 +252,6 @@ class ProcessWorker:
             self.handling.done(event)
             self.mailbox.settle()
         self._window.clear()
-        self.subscription.num_sent = 0
         self._told = "over"
         self.ready.set()
         self.finished.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -21,8 +22,8 @@ from .handler import Handler, check_handler, is_async, name_of
 from .lease import Lease
 from .ledger import Account, LedgerRow
 from .listening import handlers_of, handlers_of_handed_on
-from .mailbox import Mailbox, Overflow, check_overflow
-from .memory_held import SAMPLE, held
+from .mailbox import Mailbox, Overflow, check_overflow, spread
+from .memory_held import SAMPLE, mean_size
 from .sidecar.recipe import Recipe, recipe_of_function, recipe_of_subscriber
 from .spillway import Spillway
 from .subscriber import Subscriber
@@ -110,8 +111,9 @@ class Subscription:
         self.mailbox = self.new_mailbox()
         self._accepted_before = 0
         self._spilled_before = 0
+        self._bytes_each = 0.0
         self.since = 0.0
-        self.num_sent = 0
+        self.sent: deque[Event] = deque()
         """Events that are with another process and not dealt with yet."""
         self.changes_nothing = bool(getattr(target, "changes_nothing", False))
         self._counts: dict[tuple[str, int], FilterCounts] = {}
@@ -231,16 +233,29 @@ class Subscription:
         if self.delivery == "gate":
             return self.account.row()
         mailbox = self.mailbox
-        waiting = len(mailbox) + self.num_sent
+        self.measure()
         return self.account.row(
-            waiting,
+            len(mailbox) + len(self.sent),
             mailbox.peak,
             accepted=self._accepted_before + mailbox.accepted,
             overflow=mailbox.overflow,
-            bytes_held=held(mailbox.sample(SAMPLE), mailbox.num_in_memory) if waiting else 0,
+            bytes_each=self._bytes_each,
+            in_memory=mailbox.num_in_memory + len(self.sent),
+            most_in_memory=min(mailbox.peak, mailbox.size),
             spilled=self._spilled_before + mailbox.spilled,
             bytes_on_disk=mailbox.bytes_on_disk,
         )
+
+    def measure(self) -> None:
+        """Looks at some of the events that wait for how much memory one takes."""
+        sample, _ = self.sample(SAMPLE)
+        if sample:
+            self._bytes_each = mean_size(sample)
+
+    def sample(self, most: int) -> tuple[list[Event], int]:
+        """Some of the events that wait in memory, and how many further on each next one was."""
+        events = self.mailbox.sample(most) or spread(self.sent, most)
+        return events, max(1, (self.mailbox.num_in_memory or len(self.sent)) // most)
 
     def renew_mailbox(self, spillway: Spillway) -> None:
         """Takes an empty mailbox, for a worker that starts; what came before stays on record."""

@@ -7,11 +7,14 @@ import gc
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..bus import EventBus, Ledger, RunLink
+from ..bus.diagnostics import get_logger
+from ..bus.ledger_file import LedgerFile, write_ledger
 from ..bus.run_account import RunAccount
 from ..schemas import TrainerState, TrainingArguments
 from ..schemas.strategies import steps_of
@@ -24,6 +27,8 @@ from .signals import StopSignals
 from .stepping import Plan
 from .summary import RunSummary
 from .working import Working
+
+log = get_logger()
 
 AFTER_ERROR_S = 10.0
 """How long a run that failed waits for its subscribers."""
@@ -275,6 +280,26 @@ class Ending:
                 best_checkpoint=self._state.best_model_checkpoint,
                 ledger=self.ledger,
             )
+            if self._begun_s is not None:
+                self._save_ledger(self.summary)
+            troubles = self.summary.ledger.troubles
+            if troubles:
+                log.warning("\n  ".join(["what was off in this run:", *troubles]))
+
+    def _save_ledger(self, summary: RunSummary) -> None:
+        """Leaves the ledger in the run's folder, beside `run.json`; a full disk is only said."""
+        document = LedgerFile(
+            written_at=time.time(),
+            status=summary.status,
+            reason=summary.reason,
+            global_step=summary.global_step,
+            runtime_s=summary.runtime_s,
+            ledger=summary.ledger,
+        )
+        try:
+            write_ledger(Path(summary.output_dir), document)
+        except OSError as error:
+            log.error(f"the ledger could not be written to {summary.output_dir}: {error}")
 
     def _open_link(self) -> RunLink:
         assert self._link is not None

@@ -9,7 +9,7 @@ from stepbus.bus.trouble import note
 
 
 def row(subscriber: str = "it", **fields: Any) -> LedgerRow:
-    return LedgerRow(subscriber=subscriber, **{"delivery": "thread", "overflow": "buffer"} | fields)
+    return LedgerRow(subscriber=subscriber, **{"delivery": "thread", "overflow": "spill"} | fields)
 
 
 WELL = [

@@ -15,6 +15,7 @@ from .failure import DEBUG, tell
 COMMANDS = {
     "demo": "train a small language model on text that comes with Python, and watch it learn",
     "train": "do the same on text files of your own; every setting a flag or a line of YAML",
+    "report": "what a training that has ended cost, and each of its subscribers",
     "vote": "ask a running training to log, evaluate, save or stop",
     "migrate": "what of a script for transformers' Trainer works here; change its imports",
     "bench": "what a subscriber or callback costs the step, and where it should run",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def refuse_used(folder: str) -> None:
             f"{folder} holds a run already ({checkpoints[-1]}): add --resume to go on with it, or "
             "give another --output-dir."
         )
+
+
+def last_attempt(folder: Path) -> tuple[str, int] | None:
+    """The run that was last started in a folder, and which start of it; None where unknown."""
+    try:
+        fields = json.loads((folder / "run.json").read_bytes())
+        return str(fields["run_id"]), int(fields["attempt"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _numbers(base: str) -> list[int]:

@@ -12,7 +12,7 @@ from ..schemas.text_job_arguments import TextJobArguments
 from ..subscribers import CSVHistory, JSONLHistory, LossCurve, Reporter, TensorBoardCallback
 from .exit_codes import FAILED, FINISHED, INTERRUPTED, TERMINATED, UNDELIVERED
 from .failure import tell
-from .report import Report, sample_panel
+from .text_report import Report, sample_panel
 
 if TYPE_CHECKING:
     from ..engine.text.job import TextJob

@@ -136,6 +136,7 @@ def test_ctrl_c_on_a_terminal_saves_and_ends_the_script_with_130(
     assert read_checkpoint(tmp_path / "out" / "checkpoint-3").step == 3
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "checkpoint-3",
+        "ledger.json",
         "run.json",
     ]
 
