@@ -250,6 +250,11 @@ class BusLifetime:
                 found.append((subscription, route, worker))
         return found
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens concurrently; for the pump."""
+        return any(s.delivery != "gate" for s in self._roster.subscriptions)
+
     def worker_of(self, subscription: Subscription) -> Worker | None:
         """Who runs a subscription, if anybody does; for the pump."""
         return self._workforce.worker_of(subscription)

@@ -84,6 +84,7 @@ class Pump:
     def retarget(self) -> None:
         """Forgets who listens to what; called when that changes."""
         self._outgoing.retarget()
+        self.attend()
 
     def give_up_waiting(self, at: float) -> None:
         """Waits for values on their way only until `at` (time.monotonic(), s): the bus closes."""
@@ -130,7 +131,8 @@ class Pump:
 
     def _run(self) -> None:
         while not self._ended:
-            self._attention.wait(self._tick_s)
+            # A hundred times a second is felt by a short step: not where nobody listens.
+            self._attention.wait(self._tick_s if self._bus.is_heard else LOOK_AT_WORKERS_S)
             self._attention.clear()
             more = True
             while more and not self._ended:

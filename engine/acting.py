@@ -134,15 +134,18 @@ class Acting:
         if self._log_event.active:
             link.fire(self._log_event, {"logs": logs}, handles)
 
-    def closing_figures(self, begun_s: float, steps: int, samples: int) -> dict[str, Any]:
+    def closing_figures(
+        self, begun_s: float, steps: int, samples: int, *, waited_s: float
+    ) -> dict[str, Any]:
         """The last log of a run: how long it took, and its mean loss.
 
         Args:
             begun_s: when it began, by `time.perf_counter`.
             steps: done by this attempt.
             samples: trained on by this attempt.
+            waited_s: how long it waited for subscribers at its end, which does not count.
         """
-        runtime = time.perf_counter() - begun_s
+        runtime = time.perf_counter() - begun_s - waited_s
         # What run.log was given since the last log must not be lost.
         waits = self._metrics.waits
         with waits.because("the end of training"):
@@ -158,7 +161,9 @@ class Acting:
         if mean is not None:
             figures["train_loss"] = mean
         with waits.because("the end of training"):
-            return self._front_end.closing_figures(figures, seconds=runtime, steps=steps)
+            return self._front_end.closing_figures(
+                figures, seconds=runtime, steps=steps, waited_s=waited_s
+            )
 
     def _log(self, outcome: Outcome) -> str:
         step = self._link.state.global_step

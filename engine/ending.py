@@ -162,13 +162,19 @@ class Ending:
         link, state = self._open_link(), self._state
         link.pulse.beat_s = None
         self._obey_signal()
+        waiting_since_s = time.perf_counter()
         self.drain.flush(self._bus)
+        # What subscribers have still to do is no training.
+        waited_s = time.perf_counter() - waiting_since_s
         self._working.histograms.emit()
         self._working.watch.settle()
         self._working.rounds.hold("train_end", stops=False)
         steps = state.global_step - self._first_step
         figures = self._working.acting.closing_figures(
-            self._begun_s or 0.0, steps, self._working.stepping.num_samples
+            self._begun_s or 0.0,
+            steps,
+            self._working.stepping.num_samples,
+            waited_s=waited_s,
         )
         self._front_end.log(figures)
         if self._args.load_best_model_at_end:

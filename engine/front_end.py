@@ -81,7 +81,7 @@ class FrontEnd:
         return LogWindow()
 
     def closing_figures(
-        self, figures: dict[str, Any], *, seconds: float, steps: int
+        self, figures: dict[str, Any], *, seconds: float, steps: int, waited_s: float
     ) -> dict[str, Any]:
         """The last log of a run.
 
@@ -89,6 +89,7 @@ class FrontEnd:
             figures: what the run proposes.
             seconds: since it began.
             steps: done by this attempt.
+            waited_s: for subscribers, at its end.
         """
         return figures
 

@@ -189,7 +189,7 @@ class TrainerFrontEnd(FrontEnd):
         return LossWindow()
 
     def closing_figures(
-        self, figures: dict[str, Any], *, seconds: float, steps: int
+        self, figures: dict[str, Any], *, seconds: float, steps: int, waited_s: float
     ) -> dict[str, Any]:
         """The reference's closing figures, rounded as there."""
         self._trainer._counts.store(self._metrics)
@@ -199,7 +199,7 @@ class TrainerFrontEnd(FrontEnd):
         rest = {name: value for name, value in figures.items() if name not in own}
         mean = cast(LossWindow, self.working.acting.window).mean_loss_of_run()
         # By the clock of the logs before, as the reference goes by one.
-        elapsed_s = time.time() - self._trainer._started_s
+        elapsed_s = time.time() - self._trainer._started_s - waited_s
         closing = speed_metrics("train", elapsed_s, samples, steps)
         return rest | closing | {"total_flos": state.total_flos, "train_loss": mean}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from stepbus import TrainerCallback
+from stepbus import EventBus, StepEnd, TrainerCallback
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Loop
@@ -126,3 +127,15 @@ def test_summary_says_what_ran_and_what_each_subscriber_cost(loop: Loop) -> None
     assert rows["Named"].delivery == "gate"
     assert rows["Recorder"].handled == len(loop.recorder.events)
     assert loop.run.ledger == summary.ledger
+
+
+def test_the_runtime_is_without_the_wait_for_subscribers(loop: Loop) -> None:
+    bus = EventBus()
+    never = threading.Event()
+
+    @bus.subscribe("step_end", after=11)
+    def slow(event: StepEnd) -> None:
+        never.wait(3.0)
+
+    loop.train(bus=bus)
+    assert loop.run.state.log_history[-1]["train_runtime"] < 3.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -109,3 +110,10 @@ def test_a_log_of_a_subclass_sees_the_flag_as_in_the_reference(make_trainer: Mak
 
     make_trainer(trainer_class=Looks, logging_strategy="steps", logging_steps=4).train()
     assert seen == [True, True, True, False]
+
+
+def test_the_runtime_is_without_the_wait_for_subscribers(make_trainer: Make) -> None:
+    trainer = make_trainer()
+    never = threading.Event()
+    trainer.bus.subscribe("step_end", after=11)(lambda event: never.wait(3.0) and None)
+    assert trainer.train().metrics["train_runtime"] < 3.0
