@@ -50,7 +50,7 @@ class Acting:
         self._optimizer = optimizer
         self._signals = signals
         self._metrics = window.metrics
-        self._metrics.waits.account = link.account
+        self._metrics.waits.begin(link.account, link.pulse.thread_id)
         self._step_end = link.emitters["step_end"]
         self._log_event = link.emitters["log"]
         self.grad_norm: Number | None = None

@@ -18,10 +18,13 @@ class Waits:
     """Puts numbers in place of what is on its way, and notes how long that took and why."""
 
     def __init__(self) -> None:
-        self.account: RunAccount | None = None
-        """Where it is noted, once there is a run."""
-        self._thread = threading.get_ident()
+        self._account: RunAccount | None = None
+        self._thread_id: int | None = None
         self._causes: list[str] = []
+
+    def begin(self, account: RunAccount, thread_id: int) -> None:
+        """A run has been opened: notes what its thread waits for on its account."""
+        self._account, self._thread_id = account, thread_id
 
     @contextlib.contextmanager
     def because(self, cause: str) -> Iterator[None]:
@@ -54,9 +57,9 @@ class Waits:
         """
         started = time.perf_counter()
         yield
-        if num_values and self.account is not None and threading.get_ident() == self._thread:
+        if num_values and self._account is not None and threading.get_ident() == self._thread_id:
             cause = self._causes[-1] if self._causes else cause
-            self.account.waited(cause, time.perf_counter() - started, values=num_values)
+            self._account.waited(cause, time.perf_counter() - started, values=num_values)
 
 
 class HistoryRow(PendingRow):

@@ -49,6 +49,11 @@ class Collected:
             if values is not None:
                 gathered.add(values)
 
+    @property
+    def num_on_device(self) -> int:
+        """How many kinds of values bringing it to the host would wait for."""
+        return sum(gathered.is_on_device for gathered in self._gathered.values())
+
     def to_host(self) -> None:
         """Brings all of it to the host."""
         for gathered in self._gathered.values():

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from ..metric_buffer import MetricBuffer
 from .collected import Batch, Collected, checked, closing_metrics, length_of, main_input_of
 from .gathering import find_batch_size, speed_metrics
 from .prediction_step import PredictionStep
@@ -21,6 +22,10 @@ _NO_MORE = object()
 
 class OpenRun(Protocol):
     """What an evaluation needs of the run that it is part of."""
+
+    @property
+    def metrics(self) -> MetricBuffer:
+        """On whose account it waits for what is on the device."""
 
     def evaluation_steps(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches on the model's device, each announced; leaves on a stop voted for."""
@@ -182,6 +187,8 @@ class TrainerEvaluation(PredictionStep):
                 if by_batch:
                     metrics = self._metrics_of_batch(batch, last=inputs is _NO_MORE)
                 del batch  # its memory is free for the next
+            with run.metrics.waits.counted(collected.num_on_device, "an evaluation"):
+                collected.to_host()
         return self._output(dataloader, collected, metrics, metric_key_prefix)
 
     def _predict_batch(

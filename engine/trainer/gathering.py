@@ -48,6 +48,11 @@ class Gathered:
             )
         self._on_device.append(_mapped(_without_the_rest, values))
 
+    @property
+    def is_on_device(self) -> bool:
+        """Whether bringing it to the host means to wait."""
+        return any(map(_has_device_tensor, self._on_device[:1]))
+
     def to_host(self) -> None:
         """Brings what was added so far to the host, so that the device can use its memory."""
         if not self._on_device:
@@ -100,6 +105,14 @@ def _joined(parts: Sequence[Any]) -> Any:
         whole[start : start + len(array), : array.shape[1]] = array
         start += len(array)
     return whole
+
+
+def _has_device_tensor(values: Any) -> bool:
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, list | tuple):
+        return any(map(_has_device_tensor, values))
+    return isinstance(values, Tensor) and not values.is_cpu
 
 
 def as_arrays(values: Any) -> Any:

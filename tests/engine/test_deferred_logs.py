@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -399,3 +400,35 @@ def test_under_the_capture_guard_only_its_own_thread_asks_the_device(
     device.hold()
     loop.in_step = capture
     loop.train()
+
+
+def test_two_trainings_in_one_process_do_not_meet(
+    make: Callable[..., DeviceLoop], device: SlowDevice
+) -> None:
+    loops = [make("first"), make("second")]
+    meet = threading.Barrier(2)
+
+    def in_step(run: TrainingRun) -> None:
+        meet.wait(30)
+
+    def train(loop: DeviceLoop, scale: float) -> None:
+        put, loop.in_step = loop.put, in_step
+        loop.put = lambda value: put(scale * value)
+        loop.train(logging_steps=1)
+
+    threads = [
+        threading.Thread(target=train, args=(loop, scale))
+        for loop, scale in zip(loops, (1.0, 100.0), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    losses = [[event.loss for event in loop.recorder.of("step_end")] for loop in loops]
+    assert losses[0] == [float(torch.tensor(0.1 * step)) for step in range(1, STEPS + 1)]
+    assert losses[1] == [float(torch.tensor(100 * (0.1 * step))) for step in range(1, STEPS + 1)]
+    logs = [[event.logs["loss"] for event in loop.recorder.of("log")[:STEPS]] for loop in loops]
+    assert logs == losses
+    # Each waits on its own account, though neither run is on the main thread.
+    assert [loop.waits.keys() for loop in loops] == [{"the end of training"}] * 2

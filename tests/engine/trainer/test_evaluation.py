@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from stepbus.engine.metric_buffer import MetricBuffer
 from stepbus.engine.trainer.evaluation import TrainerEvaluation
 from stepbus.engine.trainer.predictions import EvalPrediction
 
@@ -25,6 +26,8 @@ SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation
 
 class Host(TrainerEvaluation):
     """Our evaluation over the reference's loss and collator; notes what is logged and announced."""
+
+    metrics = MetricBuffer()
 
     def __init__(self, reference: Any) -> None:
         self._reference = reference

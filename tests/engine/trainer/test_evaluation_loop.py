@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stepbus import ArgumentError
+from stepbus.engine.metric_buffer import MetricBuffer
 from stepbus.engine.trainer.evaluation import TrainerEvaluation
 from stepbus.engine.trainer.predictions import EvalPrediction
 
@@ -37,6 +38,8 @@ class Double(nn.Module):
 
 class Host(TrainerEvaluation):
     """The least that an evaluation stands on, over a list of batches."""
+
+    metrics = MetricBuffer()
 
     def __init__(self, batches: Iterable[Any], model: nn.Module | None = None, **args: Any) -> None:
         self.args = SimpleNamespace(
