@@ -18,8 +18,9 @@ from .scalars.waits import Waits
 
 NARROWEST = 8
 """Scalars that fit into a row, unless there are more."""
-ROOM = 512
-"""Scalars in flight, about, before a ring needs more memory."""
+ROOM = 4096
+"""Scalars in flight, about, before a ring needs more memory, which may make the device wait. A GPU
+takes about a thousand kernels ahead, and a step is several."""
 AS_THEY_ARE = frozenset(
     {
         *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
@@ -122,6 +123,7 @@ class MetricBuffer:
                 for place, tensor in found:
                     numbers[place] = read(tensor)
                 continue
+            self.refuse_capture(accelerator)
             row = self._start(accelerator, _stacked([t for _, t in found], accelerator.wide))
             for column, (place, _) in enumerate(found):
                 handle = numbers[place] = DeferredScalar(row, column)
@@ -136,6 +138,7 @@ class MetricBuffer:
         """
         accelerator = self.accelerator(values.device)
         assert accelerator is not None
+        self.refuse_capture(accelerator)
         return self._start(accelerator, values.detach())
 
     def accelerator(self, device: torch.device) -> Accelerator | None:
@@ -168,7 +171,6 @@ class MetricBuffer:
             yield
 
     def _start(self, accelerator: Accelerator, values: Tensor) -> Row:
-        self.refuse_capture(accelerator)
         count, stream = len(values), accelerator.stream()
         width = NARROWEST if count <= NARROWEST else 1 << (count - 1).bit_length()
         ring = self._rings.get((stream, width))

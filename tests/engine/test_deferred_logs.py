@@ -124,7 +124,7 @@ def test_a_device_that_is_held_for_the_whole_training_holds_up_no_step(
     loop.train()
     assert seen == [[]], "events wait for their values"
     assert len(loop.recorder.of("step_end")) == STEPS
-    assert loop.waits.keys() == {"the end of training"}
+    assert loop.waits.keys() <= {"the end of training"}
 
 
 def test_subscribers_get_plain_floats_in_order_whenever_the_values_come(
@@ -168,7 +168,7 @@ def test_a_callback_that_overrides_on_log_gets_floats_and_is_named_for_the_wait(
     assert rows["Overrides"].waits == 2 * 4
     assert rows["Overrides"].wait_s > 0
     assert rows["Inherits"].waits == 0
-    assert loop.waits.keys() == {"the end of training"}
+    assert loop.waits.keys() <= {"the end of training"}
 
 
 def test_a_callback_with_an_inherited_hook_costs_no_wait(
@@ -192,16 +192,16 @@ def test_reading_the_history_on_the_training_thread_waits_and_says_so(
     def read(run: TrainingRun) -> None:
         if run.state.global_step == 4:
             assert device.waits == []
-            device.release()
             (row,) = run.state.log_history
             rows.append(row)
             assert type(row) is dict
 
     loop.in_step = read
-    device.hold()
+    loop.at_end = lambda run: device.release()
+    device.work_when_waited_for()
     loop.train()
     assert rows[0] == {**logged(loop)[0], "step": 4}
-    assert loop.waits["state.log_history"] in range(1, 5)
+    assert loop.waits["state.log_history"] == 4
     assert json.dumps(loop.run.state.log_history)
 
 
@@ -249,7 +249,10 @@ def test_copies_of_the_state_have_numbers(
 def test_a_checkpoint_waits_on_its_own_account_and_a_resumed_run_goes_on_with_its_sums(
     make: Callable[..., DeviceLoop], device: SlowDevice
 ) -> None:
-    whole = make("whole").train(save_strategy="steps", save_steps=6, logging_steps=5)
+    device.work_when_waited_for()
+    whole = make("whole")
+    whole.at_end = lambda run: device.release()
+    whole.train(save_strategy="steps", save_steps=6, logging_steps=5)
     assert whole.waits.keys() <= {"a checkpoint", "the end of training"}
     assert whole.waits["a checkpoint"] >= 1
     state = json.loads((whole.folder / "checkpoint-6" / "trainer_state.json").read_text())
@@ -431,4 +434,5 @@ def test_two_trainings_in_one_process_do_not_meet(
     logs = [[event.logs["loss"] for event in loop.recorder.of("log")[:STEPS]] for loop in loops]
     assert logs == losses
     # Each waits on its own account, though neither run is on the main thread.
-    assert [loop.waits.keys() for loop in loops] == [{"the end of training"}] * 2
+    for loop in loops:
+        assert loop.waits.keys() <= {"the end of training"}
