@@ -257,8 +257,8 @@ class Run:
         """Ends an optimizer step: announces it, counts the votes, and does what they ask for.
 
         Args:
-            loss: what to log as the step's loss. A scalar on a device is read at a log, and
-                earlier only where somebody takes `step_end`.
+            loss: what to log as the step's loss. A scalar on a device stays there; a copy is on its
+                way to the host, which nothing waits for.
             grad_norm: norm of the gradients before clipping.
 
         Raises:

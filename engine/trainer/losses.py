@@ -87,7 +87,11 @@ def num_items_in_batch(
         return None
     assert total is not None
     # Models get a float from the reference, which divides by the ranks that share a batch.
-    return total.to(device=device, dtype=torch.get_default_dtype())
+    dtype = torch.get_default_dtype()
+    if total.is_cpu and device is not None and device.type != "cpu":
+        # Filled there, since a copy to the device would make the host wait for it.
+        return torch.full((), total.item(), dtype=dtype, device=device)
+    return total.to(device=device, dtype=dtype)
 
 
 class TrainerLoss:

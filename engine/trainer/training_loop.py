@@ -148,7 +148,7 @@ class TrainingLoop:
                 self._scaler.unscale_(optimizer)
             grad_norm = _clip(parameters, args.max_grad_norm)
             if strict and not run.loss_is_finite(None if self._scaler else grad_norm):
-                stepped = False
+                stepped = self._leave_step_out()
             else:
                 if before.active:
                     run.link.fire(before)
@@ -168,6 +168,14 @@ class TrainingLoop:
     def _scheduler_goes_by_metric(self) -> bool:
         """Whether the schedule moves after evaluations rather than after steps."""
         return isinstance(self.lr_scheduler, ReduceLROnPlateau)
+
+    def _leave_step_out(self) -> bool:
+        """Has the weights stay what they are: the loss is not finite; False, as nothing stepped."""
+        if self._scaler is not None:
+            # It has unscaled the gradients, and will not do so again before it is told.
+            self._scaler.update()
+            self._scale = self._scaler.get_scale()
+        return False
 
     def _step_optimizer(self, run: TrainerRun) -> bool:
         """Steps the optimizer; False where the scaler skipped it, since gradients had overflown."""

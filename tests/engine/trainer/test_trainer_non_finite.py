@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stepbus import Trainer, TrainerCallback
+from stepbus import EventBus, Trainer, TrainerCallback, Vote
 from stepbus.engine.trainer import training
 from tests.engine.slow_device import SlowDevice
 from tests.engine.trainer.conftest import Regression, Watcher
@@ -143,3 +143,25 @@ def test_gradients_that_a_scaler_deals_with_are_not_reported(
     assert watcher.of("optimizer_step_skipped")
     assert trainer.state.global_step == 12
     assert watcher.of("non_finite") == []
+
+
+def test_strict_goes_on_under_a_scaler_where_the_stop_is_vetoed(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    monkeypatch.setattr(training, "make_scaler", lambda args, device: scaler)
+    bus = EventBus()
+
+    @bus.subscribe("step_end", delivery="gate", name="bold")
+    def veto(event: Any) -> Vote | None:
+        return Vote("stop", against=True, reason="it recovers") if event.step == 4 else None
+
+    watcher = Watcher()
+    given = {"callbacks": [watcher], "bus": bus}
+    trainer = make_trainer(model=Breaks(4), given=given, nan_policy="strict", max_steps=8)
+    trainer.train()
+    assert trainer.state.global_step == 8
+    assert finite(list(trainer.model.parameters()))
+    assert [(event.value, event.at_step) for event in watcher.of("non_finite")] == [("loss", 4)]
+    assert watcher.of("optimizer_step_skipped") == []
+    assert len(watcher.of("optimizer_step")) == 7
