@@ -69,8 +69,6 @@ def test_hostile_subscribers_take_the_time_that_they_say(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("loop", ["raw", "run", "stepbus_trainer", "transformers_trainer"])
 def test_loops_of_the_device_part_run_where_there_is_none(loop: str) -> None:
-    if loop.startswith("transformers"):
-        pytest.importorskip("transformers")
     watch = Leaving(4)
     leave: Any = getattr(cuda_work, loop)
     with contextlib.suppress(TurnsOver):
