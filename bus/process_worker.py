@@ -16,6 +16,7 @@ from .handling import Handling, Services
 from .mailbox import Mailbox
 from .sidecar.accounting import Reported
 from .sidecar.messages import Message, encode
+from .subscriber import Subscriber
 from .subscription import Subscription
 
 WINDOW = 4_096
@@ -178,6 +179,10 @@ class ProcessWorker:
             self._services.report_failure(self.subscription, event, message["error"])
         elif kind == "ready":
             self._note_ready(message["error"])
+        elif kind == "whereabouts":
+            target = self.subscription.target
+            if isinstance(target, Subscriber):
+                target.learn_whereabouts(message["found"])
         elif kind == "closed":
             self.finish()
 

@@ -60,6 +60,9 @@ class Subscriber:
 
     delivery: ClassVar[str | None] = None
     """thread, loop, process or gate; None: thread for sync methods, loop for async ones."""
+    prefers_process: ClassVar[bool] = False
+    """True where a run that it is given to serves it in another process, if it can be made there:
+    it has a `made_with` and no hook that is called on the training thread."""
     overflow: ClassVar[str] = "spill"
     mailbox_size: ClassVar[int | None] = None
     timeout: ClassVar[float | None] = None
@@ -88,6 +91,14 @@ class Subscriber:
         """
         own = [name for name in vars(self) if not name.startswith("_stepbus_")]
         return {} if not own and type(self).__init__ is object.__init__ else None
+
+    def whereabouts(self) -> Mapping[str, str]:
+        """Where it writes, as it is known by now: id, url and folder of its run, as far as it has
+        them. Asked for again and again; cheap."""
+        return {}
+
+    def learn_whereabouts(self, found: Mapping[str, str]) -> None:
+        """Takes the whereabouts of the one in another process that does this one's work."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint should keep of it; nothing by default."""

@@ -195,8 +195,35 @@ class CallbackList:
         if isinstance(callback, Subscriber):
             _give_ledger(callback, lambda: bus.ledger)
             required = not any(callback is other for other in self._optional)
-            bus.subscribe(callback, required=required)
+            if not (callback.prefers_process and self._hand_over(callback, bus, required)):
+                bus.subscribe(callback, required=required)
             self._subscribed.append(callback)
+
+    def _hand_over(self, callback: Subscriber, bus: EventBus, required: bool) -> bool:
+        """Subscribes one that had best be served in another process; False where it cannot be."""
+        try:
+            bus.subscribe(callback, required=required, delivery="process")
+        except ArgumentError as why:
+            log.warning(f"{type(callback).__name__} works in a thread of the training: {why}")
+            return False
+        return True
+
+    def whereabouts(self, name: str) -> dict[str, str]:
+        """Where a tracker among them writes.
+
+        Raises:
+            ArgumentError: there is none of that name.
+        """
+        names = []
+        for callback in self.callbacks:
+            tracker = getattr(callback, "tracker_name", "")
+            if tracker == name and isinstance(callback, Subscriber):
+                return dict(callback.whereabouts())
+            names += [tracker] if tracker else []
+        raise ArgumentError(
+            f"There is no tracker {name!r} in this run: "
+            + (f"there are {', '.join(names)}." if names else "it has none; see report_to.")
+        )
 
 
 def _is_called_in_gate(callback: Callback) -> TypeGuard[TrainerCallback]:

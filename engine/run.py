@@ -355,6 +355,19 @@ class Run:
         run_id = self._link.run_id
         return self.bus.vote(action, reason=reason, voter=voter, run_id=run_id, **fields)
 
+    def tracker(self, name: str) -> dict[str, str]:
+        """Where a tracker of this run writes: the id, url and folder of its run, as far as it has
+        them and they are known by now. It may learn them with its first events, and tells them
+        within a moment where it works in another process.
+
+        Args:
+            name: as in `report_to`.
+
+        Raises:
+            ArgumentError: the run has no such tracker.
+        """
+        return self._callbacks.whereabouts(name)
+
     def attach(self, name: str, thing: Stateful) -> None:
         """Saves and restores anything with `state_dict`; on a resumed run it is restored here.
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,6 +45,7 @@ class TensorBoardCallback(Tracker):
         OSError: the folder cannot be written.
     """
 
+    prefers_process: ClassVar[bool] = True
     tracker_name: ClassVar[str] = "tensorboard"
     package: ClassVar[str] = "tensorboard"
     extra: ClassVar[str] = "demo"
@@ -65,6 +67,21 @@ class TensorBoardCallback(Tracker):
         self._given = tb_writer is not None
         self._early: deque[Log] = deque(maxlen=MAX_EARLY)
         self._place: InitEnd | None = None
+
+    def made_with(self) -> dict[str, Any] | None:
+        """Its arguments; None with a writer of the program's own, which stays in its process."""
+        if self._given:
+            return None
+        return {"logging_dir": str(self.logging_dir) if self._fixed else None}
+
+    def whereabouts(self) -> dict[str, str]:
+        """The folder of its event files."""
+        return {"folder": str(self.logging_dir)} if self.logging_dir is not None else {}
+
+    def learn_whereabouts(self, found: Mapping[str, str]) -> None:
+        """Takes the folder."""
+        if "folder" in found:
+            self.logging_dir = Path(found["folder"])
 
     def open(self) -> None:
         """Imports tensorboard."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FLUSH_EVERY_S = 5.0
+PREFIX = "events.out.tfevents."
 
 
 class EventFile:
@@ -29,6 +30,7 @@ class EventFile:
         self._summary = summary_pb2
         self._tensor = tensor_pb2
         self._types = types_pb2
+        _await_a_later_name(folder)
         self._writer = EventFileWriter(str(folder), flush_secs=FLUSH_EVERY_S)
 
     def add_scalar(
@@ -122,3 +124,16 @@ class EventFile:
     def _write(self, walltime: float | None, step: int | None, **content: Any) -> None:
         now = time.time() if walltime is None else walltime
         self._writer.add_event(self._event.Event(wall_time=now, step=step, **content))
+
+
+def _await_a_later_name(folder: Path) -> None:
+    """Waits, for a second at most, until the name of a new file comes after those in the folder.
+
+    Readers go by the names, which begin with the second, and after that are in no order of time.
+    """
+    seconds = [
+        path.name.removeprefix(PREFIX).partition(".")[0] for path in folder.glob(f"{PREFIX}*")
+    ]
+    newest = max((int(each) for each in seconds if each.isdecimal()), default=0)
+    if newest == int(time.time()):
+        time.sleep(newest + 1 - time.time())

@@ -78,6 +78,7 @@ class Guest:
         self._at: int = message["at"]
         self._done = self._at
         self._said_ready = False
+        self._whereabouts: dict[str, str] = {}
         self._endings = Endings()
         self._worker: ThreadWorker | None = None
         try:
@@ -133,6 +134,15 @@ class Guest:
         if self._worker is not None:
             self._worker.abandon()
 
+    def _tell_whereabouts(self) -> None:
+        target = self._subscription.target
+        if not isinstance(target, Subscriber):
+            return
+        found = dict(target.whereabouts())
+        if found != self._whereabouts:
+            self._whereabouts = found
+            self._send("whereabouts", found=found)
+
     def look(self) -> None:
         """Tells the trainer what is new."""
         worker = self._worker
@@ -143,6 +153,7 @@ class Guest:
             error = worker.error
             self._send("ready", error=one_line(error) if error is not None else None)
         finished = worker.finished.is_set()
+        self._tell_whereabouts()
         done = self._at + worker.mailbox.settled
         if done > self._done:
             self._done = done

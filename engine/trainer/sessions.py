@@ -89,6 +89,18 @@ class Sessions:
         """What the present run and each of its subscribers cost so far, or the last one's."""
         return self._run.ledger if self._run is not None else self._last_ledger
 
+    def tracker(self, name: str) -> dict[str, str]:
+        """Where a tracker writes: the id, url and folder of its run, as far as it has them and they
+        are known by now; see `TrainingRun.tracker`.
+
+        Args:
+            name: as in `report_to`.
+
+        Raises:
+            ArgumentError: there is no such tracker.
+        """
+        return self._callback_list.whereabouts(name)
+
     @contextlib.contextmanager
     def _session(self, what: str) -> Iterator[TrainerRun]:
         """The open run, or one that is opened for the length of the block."""

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stepbus.schemas.errors import DeliveryError
 from stepbus.subscribers import TensorBoardCallback
+from stepbus.subscribers.tensorboard_file import EventFile
 
 
 def read(folder: Path | None) -> EventAccumulator:
@@ -282,3 +283,15 @@ def test_a_writer_that_is_given_gets_histograms_too(
     (written,) = read(tmp_path / "own").Histograms("grads")
     assert written.histogram_value.num == 2
     assert list(written.histogram_value.bucket_limit) == [0.75, 1.25]
+
+
+def test_files_of_one_second_are_named_in_the_order_that_they_were_written_in(
+    tmp_path: Path,
+) -> None:
+    for number in range(3):
+        file = EventFile(tmp_path)
+        file.add_scalar("x", number, number)
+        file.close()
+    assert [value for _, value in scalars(tmp_path, "x")] == [0, 1, 2]
+    seconds = [path.name.split(".")[3] for path in sorted(tmp_path.iterdir())]
+    assert len(set(seconds)) == 3
