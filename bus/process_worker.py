@@ -16,6 +16,7 @@ from .handling import Handling, Services
 from .mailbox import Mailbox
 from .sidecar.accounting import Reported
 from .sidecar.messages import Message, encode
+from .sidecar.sent_states import SentHistories, SentStates
 from .subscriber import Subscriber
 from .subscription import Subscription
 
@@ -64,6 +65,7 @@ class ProcessWorker:
         self._sent = 0
         """How many of the window the present process has got."""
         self._votes: set[tuple[int, int]] = set()
+        self._states = SentStates(number, SentHistories())
         self._reported = Reported(subscription.account)
         self._in_a_row = 0
         self._opened_at = 0
@@ -93,9 +95,13 @@ class ProcessWorker:
 
     # What the process is told
 
-    def opening(self) -> bytes:
-        """Tells a process to make the subscriber, whose stream goes on where it was left."""
+    def opening(self, histories: SentHistories) -> bytes:
+        """Tells a process to make the subscriber, whose stream goes on where it was left.
+
+        `histories` are those that the process has.
+        """
         self._sent = 0
+        self._states = SentStates(self.number, histories)
         self._told = "open"
         self._reported.begin(self._settled)
         self._opened_at = self._settled
@@ -128,8 +134,7 @@ class ProcessWorker:
         if unsent and not self.abandoned:
             self._sent += len(unsent)
             self.handling.event = self._window[0]
-            header = encode("events", to=self.number, count=len(unsent))
-            return header + b"".join(event.to_json() + b"\n" for event in unsent)
+            return self._states.lines_of(unsent)
         if self.abandoned:
             self._told = "abandon"
             return encode("abandon", to=self.number)

@@ -46,7 +46,7 @@ class Event(BaseModel):
     """
 
     model_config = FROZEN
-    __slots__ = ("_captured", "_state", "lease")
+    __slots__ = ("_captured", "_line", "_state", "lease")
 
     known_kinds: ClassVar[dict[str, type["Event"]]] = {}
 
@@ -129,6 +129,15 @@ class Event(BaseModel):
         if captured is not None:
             object.__setattr__(self, "_captured", captured)
         return self
+
+    def line(self) -> bytes:
+        """The event's JSON and the end of a line, made once whoever asks for it. For the bus."""
+        try:
+            return typing.cast(bytes, self._line)  # type: ignore[attr-defined]
+        except AttributeError:
+            line = self.to_json() + b"\n"
+            object.__setattr__(self, "_line", line)
+            return line
 
     def to_json(self) -> bytes:
         """The event as one line of JSON, without its state; `parse_event` reads it back.

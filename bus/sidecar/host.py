@@ -15,6 +15,7 @@ from typing import Any
 
 from ..diagnostics import get_logger
 from . import last_words
+from .far_states import FarStates
 from .guest import Guest
 from .messages import Lines, Message, decode, encode
 from .open_runs import OpenRuns, run_of
@@ -54,6 +55,7 @@ class Host:
         os.set_blocking(back, False)
         self._lines = Lines()
         self._events = EventLines()
+        self._states = FarStates()
         self._runs = OpenRuns()
         self._guests: dict[int, Guest] = {}
         self._answers: deque[bytes] = deque()
@@ -123,6 +125,10 @@ class Host:
         kind = message["kind"]
         if kind == "events":
             self._events.begin(message)
+        elif kind == "rows":
+            self._states.add_rows(message)
+        elif kind == "forget":
+            self._states.forget(message)
         elif kind == "run":
             self._runs.note(message)
         elif kind == "open":
@@ -138,10 +144,11 @@ class Host:
             self._guests[message["to"]].abandon()
 
     def _hand_over(self) -> None:
-        to, events = self._events.take()
+        header, events = self._events.take()
+        self._states.attach(header, events)
         self._runs.saw(events)
-        if to in self._guests:
-            self._guests[to].take(events)
+        if header["to"] in self._guests:
+            self._guests[header["to"]].take(events)
 
     def _look(self) -> None:
         for guest in list(self._guests.values()):

@@ -63,8 +63,9 @@ class OpenRuns:
 
     def killed(self, trainer: int) -> list[RunFailed]:
         """For each open run the event that closes it."""
-        return [
-            RunFailed(
+        events = []
+        for (run_id, attempt, rank), last in self._runs.items():
+            event = RunFailed(
                 run_id=run_id,
                 attempt=attempt,
                 rank=rank,
@@ -76,5 +77,5 @@ class OpenRuns:
                 message=f"the training process {trainer} ended without closing the run",
                 traceback="",
             )
-            for (run_id, attempt, rank), last in self._runs.items()
-        ]
+            events.append(event.attach_state_of(last) if last is not None else event)
+        return events

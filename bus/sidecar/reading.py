@@ -19,7 +19,7 @@ class EventLines:
     def __init__(self) -> None:
         self.expected = 0
         """How many lines are still to come."""
-        self._to = -1
+        self._header: Message = {}
         self._events: list[Event] = []
 
     @property
@@ -30,17 +30,17 @@ class EventLines:
     def begin(self, header: Message) -> None:
         """Takes a header."""
         self.expected = header["count"]
-        self._to = header["to"]
+        self._header = header
 
     def add(self, line: bytes) -> None:
         """Takes a line."""
         self.expected -= 1
         self._events.append(read_event(line))
 
-    def take(self) -> tuple[int, list[Event]]:
-        """Whom the batch is for, and its events."""
+    def take(self) -> tuple[Message, list[Event]]:
+        """The header of the batch, and its events."""
         events, self._events, self.expected = self._events, [], 0
-        return self._to, events
+        return self._header, events
 
 
 def read_event(line: bytes) -> Event:

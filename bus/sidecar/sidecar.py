@@ -59,7 +59,7 @@ class Sidecar:
         """Serves another subscriber."""
         self.workers[worker.number] = worker
         if self.process is not None:
-            self.process.write(worker.opening())
+            self.process.write(worker.opening(self.process.histories))
 
     def tell(self, news: bytes) -> None:
         """Tells the process that a run was opened or closed."""
@@ -130,7 +130,7 @@ class Sidecar:
         for news in self._runs():
             process.write(news)
         for worker in self.workers.values():
-            process.write(worker.opening())
+            process.write(worker.opening(process.histories))
         return process
 
     def _give_up_all(self, why: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...schemas.errors import DeliveryError
 from .messages import Lines, Message, decode, encode
+from .sent_states import SentHistories
 
 NICE = 19
 START = Path(__file__).with_name("start.py")
@@ -63,6 +64,8 @@ class Spawned:
         os.set_blocking(self._back, False)
         self.pid = self._process.pid
         self.started_s = time.monotonic()
+        self.histories = SentHistories()
+        """What it has of the runs' histories."""
         self._lines = Lines()
         self._unsent = b""
         self.silent = False

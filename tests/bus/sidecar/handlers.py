@@ -17,6 +17,7 @@ from stepbus.schemas import (
     Log,
     RunFailed,
     Save,
+    StepbusError,
     StepEnd,
     TrainBegin,
     TrainEnd,
@@ -175,6 +176,20 @@ def wait_for_file(event: Save) -> None:
     """Returns once the file beside the checkpoint's folder is there."""
     while not Path(f"{event.path}.go").exists():
         FOREVER.wait(0.005)
+
+
+class States(Writer):
+    """Writes the state that comes with each event."""
+
+    def on_event(self, event: Event) -> None:
+        try:
+            state = event.state
+        except StepbusError as error:
+            self.write(name=event.name, none=str(error))
+            return
+        values = {k: v for k, v in vars(state).items() if k != "log_history"}
+        rows = [dict(row) for row in state.log_history]
+        self.write(name=event.name, step=event.step, values=repr(values), rows=repr(rows))
 
 
 class Crashing(Writer):
