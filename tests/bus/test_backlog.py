@@ -59,9 +59,9 @@ def test_bursts_are_not_called_falling_behind(
 ) -> None:
     queue = Queue().run(6, arriving=load * handled, handled=handled)
     for quiet_s, work_s in bursts:
-        # Worked off before the next: several of which none is would be falling behind.
+        # Worked off long before the next: those that come as it looks are growth to it.
         queue.arrived += work_s * handled * (1 - load)
-        queue.run(10 + quiet_s, arriving=load * handled, handled=handled)
+        queue.run(25 + quiet_s, arriving=load * handled, handled=handled)
     queue.arrived += last
     queue.run(30, arriving=load * handled, handled=handled)
     assert queue.changes == []
