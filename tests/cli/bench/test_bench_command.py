@@ -41,7 +41,7 @@ def test_json_has_every_figure_beside_its_control(bench: Stepbus) -> None:
     assert {"python", "torch"} <= document["versions"].keys()
     assert [case["step_ms"] for case in document["cases"]] == [0.4]
     subjects = {figure["subject"] for figure in document["figures"]}
-    assert {"raw, once more", "alone", "inline", "thread"} <= subjects
+    assert {"raw, once more", "stepbus, nobody attached", "inline", "thread"} <= subjects
     assert ("process" in subjects) == ("process" not in document["refused"])
     ratios = [figure for figure in document["figures"] if figure["measure"] == "p50"]
     assert len(ratios) == len(subjects)
