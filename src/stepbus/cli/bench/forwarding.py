@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from ...bus import Subscriber
 from ...bus.subscriber import overridden_hooks
-from ...schemas import Event, TrainBegin, TrainerControl
+from ...schemas import Event, TrainBegin, TrainerControl, TrainerState
+from ...schemas.errors import StepbusError
 from .naming import resolve
 
 WITHOUT = (
@@ -51,7 +52,15 @@ class Forwarding(Subscriber):
                 keywords[name] = dict(getattr(event, name))
         hook = getattr(self._callback, f"on_{event.name}", None)
         if hook is not None:
-            hook(self._args, getattr(event, "state", None), TrainerControl(), **keywords)
+            hook(self._args, _state_of(event), TrainerControl(), **keywords)
+
+
+def _state_of(event: Event) -> TrainerState:
+    """The snapshot that came with an event; where none did, one with its step and epoch."""
+    try:
+        return event.state
+    except StepbusError:
+        return TrainerState(global_step=event.step, epoch=event.epoch)
 
 
 @functools.cache

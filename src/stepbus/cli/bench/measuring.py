@@ -23,6 +23,7 @@ UNMEASURED_S = 2.0
 """At the start of each length, before what is measured counts, s."""
 SLACK = 1.6
 """A loop has work for this much more steps than the time has room for."""
+ALONE = "stepbus, nobody attached"
 RAW = "stepbus.engine.bench.loops:raw"
 VARIANTS = "stepbus.cli.bench.variants"
 
@@ -65,7 +66,7 @@ def run(
     sizes = [work_of(each / 1e3, steps=1) for each in step_ms]
     each_s = seconds / len(step_ms)
     trainings = [_training(size, ms, each_s) for size, ms in zip(sizes, step_ms, strict=True)]
-    names = [CONTROL, "alone", *places]
+    names = [CONTROL, ALONE, *places]
     taken = measure(
         [LoopSpec(RAW, name="raw"), *_loops(subject, places, logging_steps)],
         trainings,
@@ -85,7 +86,7 @@ def _loops(subject: Subject, places: Sequence[Where], logging_steps: int) -> lis
     options = logs | {"subject": asdict(subject)}
     return [
         LoopSpec(RAW, name=CONTROL),
-        LoopSpec(f"{VARIANTS}:alone", logs, "stepbus, nobody attached"),
+        LoopSpec(f"{VARIANTS}:alone", logs, ALONE),
         *(LoopSpec(f"{VARIANTS}:delivered", options | {"where": w}, w) for w in places),
     ]
 
@@ -116,7 +117,7 @@ def _case(
         step_ms,
         raw_ms,
         compared[CONTROL],
-        compared["alone"],
+        compared[ALONE],
         {where: compared[where] for where in WHERE if where in places},
     )
 

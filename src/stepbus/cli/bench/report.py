@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from .comparison import CONTROL, Compared, figures
+from .comparison import figures
 from .figures import Figure
 from .machine import machine, versions
 from .measuring import Outcome
@@ -37,8 +37,7 @@ class Report:
         found: list[Figure] = []
         for case in self.outcome.cases:
             name = f"{case.step_ms:g} ms step"
-            rows: list[tuple[str, Compared]] = [(CONTROL, case.control), ("alone", case.alone)]
-            for _, compared in [*rows, *case.places.items()]:
+            for compared in (case.control, case.alone, *case.places.values()):
                 budgets = {}
                 if self.max_ratio is not None and compared.name == self.judged:
                     budgets["p50"] = self.max_ratio

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .comparison import CONTROL, Compared
+from .comparison import Compared
 from .figures import shown
 from .verdict import PLACES, Case
 
@@ -31,8 +31,8 @@ def print_case(to: Console, case: Case, notes: Sequence[str] = ()) -> None:
     table.add_column("loop", no_wrap=True)
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
-    _add(table, CONTROL, case.control, style="dim")
-    _add(table, "stepbus, nobody attached", case.alone)
+    _add(table, case.control.name, case.control, style="dim")
+    _add(table, case.alone.name, case.alone)
     for where, compared in case.places.items():
         _add(table, PLACES[where], compared)
     to.print(table)

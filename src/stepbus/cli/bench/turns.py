@@ -65,6 +65,8 @@ class Turnstile(StepWatch):
         self._skip = turns.warm_up
         self._in_turns = False
         self._is_free = False
+        self.was_left = False
+        """The loop was told to leave before its end."""
         self._begun_s = 0.0
         self._stamps: list[tuple[float, float]] = []
         self.wall_s: list[list[float]] = []
@@ -119,6 +121,7 @@ class Turnstile(StepWatch):
         self._skip = self._turns.settling
         self._is_free = told == FINISH
         if told not in (GO, FINISH):
+            self.was_left = True
             raise TurnsOver
 
 
@@ -164,7 +167,7 @@ def main() -> None:
             {
                 "wall_s": turnstile.wall_s,
                 "cpu_s": turnstile.cpu_s,
-                "weights": "" if model is None else digest(model),
+                "weights": "" if model is None or turnstile.was_left else digest(model),
                 "facts": turnstile.facts,
             }
         )
