@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 from ...bus import Subscriber
 from ...bus.subscriber import overridden_hooks
-from ...schemas import Event, TrainBegin, TrainerControl, TrainerState
-from ...schemas.errors import StepbusError
+from ...schemas import Event, TrainBegin, TrainerControl
 from .naming import resolve
 
 WITHOUT = (
@@ -52,15 +51,7 @@ class Forwarding(Subscriber):
                 keywords[name] = dict(getattr(event, name))
         hook = getattr(self._callback, f"on_{event.name}", None)
         if hook is not None:
-            hook(self._args, _state_of(event), TrainerControl(), **keywords)
-
-
-def _state_of(event: Event) -> TrainerState:
-    """The snapshot that came with an event; where none did, one with its step and epoch."""
-    try:
-        return event.state
-    except StepbusError:
-        return TrainerState(global_step=event.step, epoch=event.epoch)
+            hook(self._args, event.state, TrainerControl(), **keywords)
 
 
 @functools.cache
