@@ -160,7 +160,7 @@ def test_crashes_in_set_up_and_teardown_come_to_an_end(
     bus = make_bus()
     bus.subscribe(kind(str(tmp_path / "a")), delivery="process")
     bus.wait_ready()
-    bus.close()
+    bus.close(90)
     assert f"its process ended with {why}" in bus.ledger[kind.__name__].quarantined
     assert len({line["pid"] for line in lines_of(tmp_path / "a")}) == MOST_CRASHES + 1
 
