@@ -144,6 +144,14 @@ class Handling:
         if self.subscription.options.critical:
             self._stop_run(f"timed out: {error}", event)
 
+    def given_up(self, why: str) -> None:
+        """Gives up a subscriber that no process can serve."""
+        self.account.failures += 1
+        self.quarantine(why)
+        self._services.report_failure(self.subscription, self.event, why)
+        if self.subscription.options.critical:
+            self._stop_run(f"was given up: {why}", self.event)
+
     def open_failed(self, why: str) -> None:
         """Gives up a subscriber that could not be set up."""
         account = self.account

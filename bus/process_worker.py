@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from itertools import islice
 
-from ..schemas import Event, Vote
+from ..schemas import Vote
 from ..schemas.errors import DeliveryError
+from .diagnostics import get_logger
 from .handling import Handling, Services
-from .mailbox import Mailbox
+from .mailbox import LOSSY, Mailbox
 from .sidecar.accounting import Reported
+from .sidecar.deaths import MOST_TIMED_OUT
+from .sidecar.holds import Holds
 from .sidecar.messages import Message, encode
 from .sidecar.sent_states import SentHistories, SentStates
+from .sidecar.window import Window
 from .subscriber import Subscriber
 from .subscription import Subscription
 
-WINDOW = 4_096
-"""Events that are sent and not dealt with, at most."""
-LOSSY_WINDOW = 16
-"""The same where the mailbox may drop: what has been sent cannot be dropped any more."""
-BATCH = 512
-"""Events sent at once, so that all subscribers have their turn."""
+log = get_logger()
 
 
 class ProcessWorker:
@@ -59,30 +57,32 @@ class ProcessWorker:
         self.number = number
         self.wake = wake
         self._services = services
-        self._window = subscription.sent
-        self._settled = 0
-        """The position of the first event in the window."""
-        self._sent = 0
-        """How many of the window the present process has got."""
+        self._window = Window(subscription.sent, subscription.options.overflow)
         self._votes: set[tuple[int, int]] = set()
+        self._holds = Holds()
         self._states = SentStates(number, SentHistories())
         self._reported = Reported(subscription.account)
         self._in_a_row = 0
-        self._opened_at = 0
         self.abandoned = False
         """Whether what waits is to be dropped."""
+        self.is_left = False
+        """Whether its process is to let go of it wherever it stands."""
+        self.timed_out = ""
+        """What has taken too long in the present process; empty while nothing has."""
+        self._num_timed_out = 0
         self.unwanted = False
         """Whether its process is to be killed: its time is over."""
         self._told = ""
-        overflow = subscription.options.overflow
-        self._lossy = overflow in ("drop_oldest", "drop_newest", "latest")
-        self._limit = {"latest": 1}.get(overflow, LOSSY_WINDOW if self._lossy else WINDOW)
-        self._limit_now = self._limit
-        """After a death few are sent at first, so that an event that brings death is found."""
 
     def abandon(self) -> None:
         """Stops handling: what still waits is counted as dropped. From any thread."""
         self.abandoned = True
+        self.mailbox.close()
+        self.wake()
+
+    def leave(self) -> None:
+        """Has its process let go of it, though its set-up has not returned. From any thread."""
+        self.is_left = True
         self.mailbox.close()
         self.wake()
 
@@ -100,11 +100,11 @@ class ProcessWorker:
 
         `histories` are those that the process has.
         """
-        self._sent = 0
+        self._window.begin()
         self._states = SentStates(self.number, histories)
         self._told = "open"
-        self._reported.begin(self._settled)
-        self._opened_at = self._settled
+        self.timed_out = ""
+        self._reported.begin(self._window.begins)
         self.phase = "open()"
         options = self.subscription.options
         return encode(
@@ -118,7 +118,7 @@ class ProcessWorker:
                 "quarantine_after": options.quarantine_after,
                 "critical": options.critical,
             },
-            at=self._settled,
+            at=self._window.begins,
         )
 
     def next_lines(self) -> bytes:
@@ -127,18 +127,17 @@ class ProcessWorker:
             return b""
         if self.handling.account.quarantined or self.abandoned:
             self._drop_mail()
-        elif not self._lossy or self.phase == "handlers":
+        elif self.mailbox.overflow not in LOSSY or self.phase == "handlers":
+            # What may be dropped stays in the mailbox until there is somebody to take it.
             self._fill_window()
-        end = min(self._sent + BATCH, self._limit_now)
-        unsent = list(islice(self._window, self._sent, end))
-        if unsent and not self.abandoned:
-            self._sent += len(unsent)
-            self.handling.event = self._window[0]
-            return self._states.lines_of(unsent)
         if self.abandoned:
             self._told = "abandon"
             return encode("abandon", to=self.number)
-        if self.mailbox.closed and not len(self.mailbox) and self._sent == len(self._window):
+        unsent = self._window.send()
+        if unsent:
+            self.handling.event = self._window.first
+            return self._states.lines_of(unsent)
+        if self.mailbox.closed and not len(self.mailbox) and self._window.is_sent:
             self._told = "close"
             self._note_closing()
             return encode("close", to=self.number)
@@ -149,19 +148,17 @@ class ProcessWorker:
         """Whether `next_lines` has something to say at once."""
         if self._told != "open":
             return False
-        return self._sent < min(len(self._window), self._limit_now) or (
-            self.mailbox.can_take and len(self._window) < self._limit_now
-        )
+        return self._window.has_unsent or (self.mailbox.can_take and self._window.has_room)
 
     def _fill_window(self) -> None:
-        while len(self._window) < self._limit_now:
+        while self._window.has_room:
             event = self.mailbox.take()
             if event is None:
                 if not self.mailbox.can_read_on:
                     return
                 self.mailbox.read_on()
                 continue
-            self._window.append(event)
+            self._window.add(event)
 
     def _drop_mail(self) -> None:
         """Throws away what was not sent: the subscriber gets no further events."""
@@ -180,7 +177,7 @@ class ProcessWorker:
         elif kind == "vote":
             self._post(message)
         elif kind == "failed":
-            event = self._event_at(message["at"])
+            event = self._window.at(message["at"])
             self._services.report_failure(self.subscription, event, message["error"])
         elif kind == "ready":
             self._note_ready(message["error"])
@@ -188,6 +185,12 @@ class ProcessWorker:
             target = self.subscription.target
             if isinstance(target, Subscriber):
                 target.learn_whereabouts(message["found"])
+        elif kind == "timed_out":
+            self._note_timed_out(message["error"], message["stack"])
+        elif kind == "held":
+            self._holds.hold(message["at"], message["holder"], self._window.at(message["at"]))
+        elif kind == "released":
+            self._holds.release(message["at"], message["holder"])
         elif kind == "closed":
             self.finish()
 
@@ -203,9 +206,26 @@ class ProcessWorker:
             self.phase = "handlers"
         self.ready.set()
 
+    def _note_timed_out(self, error: str, stack: str) -> None:
+        self.timed_out = error
+        self._num_timed_out += 1
+        if self.may_start_again:
+            self.handling.account.failures += 1
+            log.error(
+                f"subscriber {self.subscription.name}: {error}; it is left behind and goes on in a "
+                f"process of its own ({self._num_timed_out} of {MOST_TIMED_OUT}). It stands at\n"
+                f"{stack}"
+            )
+            self._services.report_failure(self.subscription, self.handling.event, error)
+
+    @property
+    def may_start_again(self) -> bool:
+        """Whether it has not timed out too often."""
+        return self._num_timed_out <= MOST_TIMED_OUT
+
     def _post(self, message: Message) -> None:
         at = message["at"]
-        event = self._event_at(at)
+        event = self._window.at(at)
         if at is not None:
             # Handled twice, after the death of a process, its votes count once.
             if event is None or (at, message["index"]) in self._votes:
@@ -213,32 +233,24 @@ class ProcessWorker:
             self._votes.add((at, message["index"]))
         self._services.post(Vote(**message["vote"]), event)
 
-    def _event_at(self, at: int | None) -> Event | None:
-        if at is None or not 0 <= at - self._settled < len(self._window):
-            return None
-        return self._window[at - self._settled]
-
     def _settle_until(self, position: int) -> None:
-        while self._settled < position and self._window:
-            event = self._window.popleft()
-            self._settled += 1
-            self._sent = max(0, self._sent - 1)
+        for event in self._window.settle_until(position):
             self.handling.done(event)
             self.mailbox.settle()
-        self._limit_now = min(self._limit, max(self._limit_now, 2 * (position - self._opened_at)))
-        self.handling.event = self._window[0] if self._window else None
+        self.handling.event = self._window.first
         self._note_closing()
         if self._votes:
-            self._votes = {vote for vote in self._votes if vote[0] >= self._settled}
+            self._votes = {vote for vote in self._votes if vote[0] >= self._window.begins}
 
     def outlived_process(self) -> int:
         """Notes that the process has died; how often that has happened before it got on."""
         idle = self.phase == "handlers" and not self._window
-        if self._settled > self._opened_at or idle:
+        if self._window.got_on or idle:
             self._in_a_row = 0
         else:
             self._in_a_row += 1
-        self._limit_now = 1
+        self._window.go_slowly()
+        self._holds.release_all()
         return self._in_a_row
 
     # Its end
@@ -247,8 +259,7 @@ class ProcessWorker:
         """Ends it for good: no process can serve it."""
         self.error = self.error or DeliveryError(why)
         if self.ready.is_set():
-            self.handling.quarantine(why)
-            self._services.report_failure(self.subscription, None, why)
+            self.handling.given_up(why)
         else:
             self.handling.open_failed(why)
         self.finish()
@@ -258,10 +269,10 @@ class ProcessWorker:
         self.mailbox.close()
         cause = "quarantine" if self.handling.account.quarantined else "deadline"
         self.handling.drop(cause, len(self._window) + self.mailbox.discard())
-        for event in self._window:
+        for event in self._window.clear():
             self.handling.done(event)
             self.mailbox.settle()
-        self._window.clear()
         self._told = "over"
+        self._holds.release_all()
         self.ready.set()
         self.finished.set()

@@ -149,6 +149,8 @@ class Workforce:
                 ) from worker.error
             if not done:
                 worker.handling.open_failed(why)
+                if isinstance(worker, ProcessWorker):
+                    worker.leave()
 
     def wake(self, workers: Iterable[Worker]) -> None:
         """Lets workers on event loops look at their mailboxes; waits for nobody."""

@@ -8,6 +8,8 @@ MOST_CRASHES = 3
 """A subscriber whose process crashes so often in a row, without it getting on, is given up."""
 MOST_KILLS = 30
 """The same where somebody kills the process: none of its own doing."""
+MOST_TIMED_OUT = 3
+"""How often a subscriber whose handler takes too long is started again."""
 MOST_REPLACEMENTS = 200
 """No process is replaced more often than this in all."""
 LIVED_S = 10.0

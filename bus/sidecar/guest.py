@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ...schemas import Event, RunFailed, TrainEnd, Vote
+from ...schemas import Event, RunFailed, Save, TrainEnd, Vote
 from ...schemas.errors import DeliveryError
 from ..clock import Clock, SystemClock
 from ..filters import Filter
@@ -20,6 +22,7 @@ from ..subscription import (
 )
 from ..thread_worker import ThreadWorker
 from .accounting import SUMS
+from .far_lease import FarLease
 from .open_runs import Endings, run_of
 from .recipe import Recipe, find
 
@@ -66,7 +69,9 @@ class Guest:
         number = message["to"]
 
         def send_of_mine(kind: str, **fields: Any) -> None:
-            send(kind, of=number, **fields)
+            # Of one that was left behind nothing counts any more.
+            if not self.left_behind:
+                send(kind, of=number, **fields)
 
         self.number: int = number
         self.name: str = message["name"]
@@ -74,7 +79,7 @@ class Guest:
         """Whether it has ended, or was left behind."""
         self.left_behind = False
         """Whether its thread has not ended with it."""
-        self._send = send_of_mine
+        self._send: Send = send_of_mine
         self._at: int = message["at"]
         self._done = self._at
         self._said_ready = False
@@ -109,6 +114,9 @@ class Guest:
         """Puts events into its mailbox."""
         if self._worker is not None and not self.gone:
             self._endings.saw(events)
+            for at, event in enumerate(events, self._at + self._worker.mailbox.accepted):
+                if isinstance(event, Save):
+                    object.__setattr__(event, "lease", FarLease(at, self._send))
             self._worker.mailbox.put(events)
 
     def take_last(self, killed: Iterable[RunFailed], ended: Endings) -> None:
@@ -133,6 +141,30 @@ class Guest:
         """Has it drop its mail and tear down."""
         if self._worker is not None:
             self._worker.abandon()
+
+    def leave_behind(self) -> None:
+        """Lets go of it wherever its thread stands; nothing that it still does counts."""
+        self.gone = self.left_behind = True
+        self.abandon()
+
+    def look_at_time(self, now: float) -> None:
+        """Leaves it behind if its handler takes longer than it may; `now` is monotonic, s."""
+        worker = self._worker
+        if worker is None or self.gone:
+            return
+        timeout, account = self._subscription.options.timeout, worker.handling.account
+        since, event = account.busy_since, worker.handling.event
+        if timeout is None or since is None or now - since <= timeout:
+            return
+        what = f"the handler of {event.name}" if event is not None else "a handler"
+        self._send(
+            "timed_out",
+            at=self.position,
+            error=f"{what} took over {timeout:g} s",
+            stack=stack_of(worker),
+            account=counted(account),
+        )
+        self.leave_behind()
 
     def _tell_whereabouts(self) -> None:
         target = self._subscription.target
@@ -168,6 +200,12 @@ def counted(account: Account) -> dict[str, Any]:
     told = {name: getattr(account, name) for name in COUNTED}
     told["dropped"] = dict(account.dropped)
     return told
+
+
+def stack_of(worker: ThreadWorker) -> str:
+    """Where a worker's thread stands."""
+    frame = sys._current_frames().get(worker.stack_thread or 0)
+    return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
 def _made(message: dict[str, Any]) -> Subscription:

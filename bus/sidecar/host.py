@@ -140,8 +140,10 @@ class Host:
             self.send("closed", of=message["to"], account={})
         elif kind == "close":
             self._guests[message["to"]].close()
-        else:
+        elif kind == "abandon":
             self._guests[message["to"]].abandon()
+        else:
+            self._guests[message["to"]].leave_behind()
 
     def _hand_over(self) -> None:
         header, events = self._events.take()
@@ -151,7 +153,9 @@ class Host:
             self._guests[header["to"]].take(events)
 
     def _look(self) -> None:
+        now = time.monotonic()
         for guest in list(self._guests.values()):
+            guest.look_at_time(now)
             guest.look()
             if guest.gone:
                 self._left_behind |= guest.left_behind

@@ -12,6 +12,7 @@ To the sidecar, in this order of a subscriber's life (`to` is its number):
                follow
     close      to: handle what you have, tear down
     abandon    to: leave what you have, tear down
+    leave      to: let go of it wherever its thread stands
     end        nothing more will come: leave once all are closed
 
 Back from it (`of` is the subscriber's number, `at` the position of an event in its stream):
@@ -22,7 +23,7 @@ Back from it (`of` is the subscriber's number, `at` the position of an event in 
     failed     of, at, error, account
     timed_out  of, at, error, stack, account
     held       of, at, holder; and released: the lease of a checkpoint
-    about      of, about: what a tracker says of itself
+    whereabouts  of, found: where a tracker writes
     closed     of, account
     say        level, text: a message of stepbus's own
 """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...schemas.errors import DeliveryError
 from ..diagnostics import get_logger
-from .deaths import Deaths, is_crash, most_in_a_row
+from .deaths import MOST_TIMED_OUT, Deaths, is_crash, most_in_a_row
 from .messages import Message, encode
 from .spawned import Spawned, how_it_ended
 
@@ -81,6 +81,9 @@ class Sidecar:
         if status is not None:
             self._ended(process, status)
             return False
+        if self._leave_behind(process):
+            self.kill()
+            return False
         if not self.workers:
             self._let_leave(process)
         process.flush()
@@ -150,6 +153,21 @@ class Sidecar:
     def _forget_finished(self) -> None:
         for number in [n for n, worker in self.workers.items() if worker.finished.is_set()]:
             del self.workers[number]
+
+    def _leave_behind(self, process: Spawned) -> bool:
+        """Parts with those that do not return; True where nobody else is served here."""
+        late = [w for w in self.workers.values() if w.is_left or w.timed_out]
+        for worker in late:
+            del self.workers[worker.number]
+            if worker.is_left:
+                process.write(encode("leave", to=worker.number))
+                worker.finish()
+            elif worker.may_start_again:
+                worker.outlived_process()
+                self._move(worker)
+            else:
+                worker.give_up(f"{worker.timed_out}, for the last time of {MOST_TIMED_OUT + 1}")
+        return bool(late) and not self.workers
 
     def _let_leave(self, process: Spawned) -> None:
         now = time.monotonic()

@@ -228,6 +228,48 @@ class CrashingInClose(Writer):
         os._exit(4)
 
 
+class Slow(Writer):
+    """Does not return from some step, while a file is missing; votes for each."""
+
+    def __init__(self, path: str, at: int, until: str = "") -> None:
+        super().__init__(path)
+        self.at, self.until = at, until
+
+    def made_with(self) -> dict[str, Any]:
+        return {"path": self.path, "at": self.at, "until": self.until}
+
+    def on_step_end(self, event: StepEnd) -> Vote:
+        self.write(name="step_end", step=event.step)
+        while event.step == self.at and not (self.until and Path(self.until).exists()):
+            FOREVER.wait(0.01)
+        return Vote("save", voter=f"at {event.step}")
+
+
+class NeverOpen(Writer):
+    """Does not return from its set-up."""
+
+    def open(self) -> None:
+        self.write(name="open")
+        FOREVER.wait()
+
+    def on_log(self, event: Log) -> None: ...
+
+
+class Uploader(Writer):
+    """Holds on to a checkpoint beyond its handler, until a file is there."""
+
+    def on_save(self, event: Save) -> None:
+        def upload() -> None:
+            with event.lease.hold("upload"):
+                held.set()
+                wait_for_file(event)
+
+        held = threading.Event()
+        threading.Thread(target=upload, daemon=True).start()
+        held.wait()
+        self.write(name="save")
+
+
 class Stuck(Writer):
     """Returns from nothing but its set-up."""
 
