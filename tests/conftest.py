@@ -9,7 +9,16 @@ from hypothesis import settings
 
 SLOW = [
     Path(__file__).parent / name
-    for name in ("benchmarks", "cli", "compat", "differential", "engine/trainer")
+    for name in (
+        "benchmarks",
+        "cli",
+        "compat",
+        "differential",
+        "engine/test_best_model.py",
+        "engine/test_concurrent_votes.py",
+        "engine/text",
+        "engine/trainer",
+    )
 ]
 """Two trainings a test, over a thousand times, or a process: too much for `make check`."""
 
