@@ -41,7 +41,7 @@ def test_json_has_every_figure_beside_its_control(bench: Stepbus) -> None:
     assert {"python", "torch"} <= document["versions"].keys()
     assert [case["step_ms"] for case in document["cases"]] == [0.4]
     subjects = {figure["subject"] for figure in document["figures"]}
-    assert {"raw, once more", "stepbus, nobody attached", "inline", "thread"} <= subjects
+    assert {"raw, once more", "stepbus alone", "inline", "thread"} <= subjects
     assert ("process" in subjects) == ("process" not in document["refused"])
     ratios = [figure for figure in document["figures"] if figure["measure"] == "p50"]
     assert len(ratios) == len(subjects)
@@ -61,7 +61,7 @@ def test_over_the_ratio_it_fails_and_says_so(bench: Stepbus) -> None:
     done = bench(*words)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "--max-ratio 1.5, inline, 0.4 ms step: not met, by" in done.stdout
-    for name in ("raw, once more", "stepbus, nobody attached", "inline", "in a thread"):
+    for name in ("raw, once more", "stepbus alone", "inline", "in a thread"):
         assert name in done.stdout
     assert "\x1b[" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 120

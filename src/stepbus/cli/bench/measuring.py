@@ -23,7 +23,8 @@ UNMEASURED_S = 2.0
 """At the start of each length, before what is measured counts, s."""
 SLACK = 1.6
 """A loop has work for this much more steps than the time has room for."""
-ALONE = "stepbus, nobody attached"
+ALONE = "stepbus alone"
+"""A run with nobody attached."""
 RAW = "stepbus.engine.bench.loops:raw"
 VARIANTS = "stepbus.cli.bench.variants"
 

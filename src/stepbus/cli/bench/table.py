@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +12,11 @@ from .figures import shown
 from .verdict import PLACES, Case
 
 PLAIN_WIDTH = 120
-COLUMNS = ("p50", "p99", "max", "p50 / raw", "19 in 20", "mean", "p99 / raw", "thread us")
+NARROW = 90
+"""Columns of a terminal below which the interval is left out."""
+INTERVAL = "19 in 20"
+COLUMNS = ("p50 ms", "p99 ms", "max ms", "p50 x", INTERVAL, "mean x", "p99 x", "thread us")
+"""Of a step; x are ratios to the raw loop's, us what the training thread works more than there."""
 
 
 def console() -> Console:
@@ -23,34 +25,37 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
 
-def print_case(to: Console, case: Case, notes: Sequence[str] = ()) -> None:
+def print_case(to: Console, case: Case) -> None:
     """Prints one length of step."""
     to.print()
     to.print(Text(f"a {case.step_ms:g} ms step ({case.raw_ms:.2f} ms raw, here)", style="bold"))
     table = Table(box=box.SIMPLE_HEAD if to.is_terminal else None, padding=(0, 1))
     table.add_column("loop", no_wrap=True)
-    for name in COLUMNS:
+    columns = [name for name in COLUMNS if name != INTERVAL or to.width >= NARROW]
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    _add(table, case.control.name, case.control, style="dim")
-    _add(table, case.alone.name, case.alone)
-    for where, compared in case.places.items():
-        _add(table, PLACES[where], compared)
+    rows = [(case.control.name, case.control), (case.alone.name, case.alone)]
+    rows += [(PLACES[where], compared) for where, compared in case.places.items()]
+    for name, compared in rows:
+        cells = _cells(compared)
+        table.add_row(name, *(cells[column] for column in columns))
     to.print(table)
-    for note in notes:
-        to.print(Text(note))
 
 
-def _add(table: Table, name: str, compared: Compared, style: str = "") -> None:
+def _cells(compared: Compared) -> dict[str, str]:
     p50 = compared.p50
-    table.add_row(
-        name,
-        shown(compared.p50_ms, "ms"),
-        shown(compared.p99_ms, "ms"),
-        shown(compared.max_ms, "ms"),
-        shown(p50.value, "x"),
-        f"{p50.low:.3f} - {p50.high:.3f}" if p50.high < 2 else f"{p50.low:.1f} - {p50.high:.1f}",
-        shown(compared.mean.value, "x"),
-        shown(compared.p99.value, "x"),
-        f"{compared.thread_us.value:+.1f}",
-        style=style,
+    cells = (
+        _bare(compared.p50_ms, "ms"),
+        _bare(compared.p99_ms, "ms"),
+        _bare(compared.max_ms, "ms"),
+        _bare(p50.value, "x"),
+        f"{_bare(p50.low, 'x')}-{_bare(p50.high, 'x')}",
+        _bare(compared.mean.value, "x"),
+        _bare(compared.p99.value, "x"),
+        f"{compared.thread_us.value:+,.0f}",
     )
+    return dict(zip(COLUMNS, cells, strict=True))
+
+
+def _bare(value: float, unit: str) -> str:
+    return shown(value, unit).removesuffix(f" {unit}")
