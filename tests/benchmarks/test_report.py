@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.budgets import BUDGETS, figures_of, judged, outcome
 from benchmarks.part import Part
+from benchmarks.readme import BEGIN, END, block, put
 from benchmarks.report import write
 from stepbus.cli.bench.comparison import CONTROL, Compared, figures
 from stepbus.cli.bench.figures import Figure
@@ -147,6 +148,23 @@ def test_budgets_judge_stepbus_and_nobody_else() -> None:
     assert {figure.subject for figure in found if figure.budget is not None} == {"stepbus Trainer"}
     budget = next(budget for budget in BUDGETS if budget.what.startswith("whole engine"))
     assert {figure.measure for figure in figures_of(budget, found)} == {"p50", "wall_us"}
+
+
+def test_readme_gets_the_figures_of_a_report_and_keeps_the_rest(tmp_path: Path) -> None:
+    write(tmp_path, parts(), quick=False)
+    document = json.loads((tmp_path / "report.json").read_text())
+    new = block(document)
+    readme = (ROOT / "README.md").read_text()
+    changed = put(readme, new)
+    assert changed.startswith(readme[: readme.index(BEGIN)])
+    assert changed.endswith(readme[readme.index(END) + len(END) :])
+    assert put(changed, new) == changed
+    assert "| emit, nobody listening: at most 0.1 us | 0 us (0.001) | met |" in changed
+    assert "**not met** |" in changed
+    assert "| stepbus Trainer | 1.200 / 1.200 |" in changed
+    assert "not measured: a CUDA device |" in changed
+    with pytest.raises(ValueError, match="the file has no"):
+        put("no marks", new)
 
 
 def program(*words: str) -> subprocess.CompletedProcess[str]:
