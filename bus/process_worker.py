@@ -15,6 +15,7 @@ from .diagnostics import get_logger
 from .handling import Handling, Services
 from .mailbox import LOSSY, Mailbox
 from .sidecar.accounting import Reported
+from .sidecar.beginnings import Beginnings
 from .sidecar.deaths import MOST_TIMED_OUT
 from .sidecar.holds import Holds
 from .sidecar.messages import Message, encode
@@ -60,6 +61,8 @@ class ProcessWorker:
         self._window = Window(subscription.sent, subscription.options.overflow)
         self._votes: set[tuple[int, int]] = set()
         self._holds = Holds()
+        self._beginnings = Beginnings()
+        self._whereabouts: dict[str, str] = {}
         self._states = SentStates(number, SentHistories())
         self._reported = Reported(subscription.account)
         self._in_a_row = 0
@@ -102,12 +105,13 @@ class ProcessWorker:
         """
         self._window.begin()
         self._states = SentStates(self.number, histories)
+        again = self._beginnings.again()
         self._told = "open"
         self.timed_out = ""
-        self._reported.begin(self._window.begins)
+        self._reported.begin(self._window.begins, len(again))
         self.phase = "open()"
         options = self.subscription.options
-        return encode(
+        opening = encode(
             "open",
             to=self.number,
             name=self.subscription.name,
@@ -118,8 +122,10 @@ class ProcessWorker:
                 "quarantine_after": options.quarantine_after,
                 "critical": options.critical,
             },
-            at=self._window.begins,
+            at=self._window.begins - len(again),
+            whereabouts=self._whereabouts,
         )
+        return opening + self._states.lines_of(again, again=True)
 
     def next_lines(self) -> bytes:
         """What the process is to be sent now; empty where there is nothing."""
@@ -182,6 +188,7 @@ class ProcessWorker:
         elif kind == "ready":
             self._note_ready(message["error"])
         elif kind == "whereabouts":
+            self._whereabouts = message["found"]
             target = self.subscription.target
             if isinstance(target, Subscriber):
                 target.learn_whereabouts(message["found"])
@@ -235,6 +242,7 @@ class ProcessWorker:
 
     def _settle_until(self, position: int) -> None:
         for event in self._window.settle_until(position):
+            self._beginnings.saw(event)
             self.handling.done(event)
             self.mailbox.settle()
         self.handling.event = self._window.first

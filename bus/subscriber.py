@@ -92,13 +92,19 @@ class Subscriber:
         own = [name for name in vars(self) if not name.startswith("_stepbus_")]
         return {} if not own and type(self).__init__ is object.__init__ else None
 
+    def why_here(self) -> str:
+        """Why it had better work in this process though it `prefers_process`; empty where nothing
+        speaks for it."""
+        return ""
+
     def whereabouts(self) -> Mapping[str, str]:
         """Where it writes, as it is known by now: id, url and folder of its run, as far as it has
         them. Asked for again and again; cheap."""
         return {}
 
     def learn_whereabouts(self, found: Mapping[str, str]) -> None:
-        """Takes the whereabouts of the one in another process that does this one's work."""
+        """Takes the whereabouts of the one in another process that does this one's work, or, before
+        `open()`, of one whose process has died and whose place this one takes."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint should keep of it; nothing by default."""

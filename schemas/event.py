@@ -46,7 +46,7 @@ class Event(BaseModel):
     """
 
     model_config = FROZEN
-    __slots__ = ("_captured", "_line", "_state", "lease")
+    __slots__ = ("_again", "_captured", "_line", "_state", "lease")
 
     known_kinds: ClassVar[dict[str, type["Event"]]] = {}
 
@@ -117,6 +117,18 @@ class Event(BaseModel):
         state = make_snapshot(rest, self.step, self.epoch, num_rows)
         object.__setattr__(self, "_state", state)
         return state
+
+    @property
+    def again(self) -> bool:
+        """Whether this tells a subscriber once more how a run began: it takes the place of another
+        one, whose process has died, and what that one handled does not come again. `state` is then
+        where the run stands now. No field, and False wherever nothing has died."""
+        return getattr(self, "_again", False)
+
+    def mark_again(self) -> Self:
+        """Marks the event as one that comes again. For the bus."""
+        object.__setattr__(self, "_again", True)
+        return self
 
     def attach_state(self, rest: StateRest, num_rows: int) -> Self:
         """Gives the event the frozen rest of the state it was captured with. For the bus."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,6 +38,10 @@ class History(Reporter):
         self._file: TextIO | None = None
         self._early: list[Log] = []
 
+    def made_with(self) -> dict[str, Any]:
+        """The file that was asked for."""
+        return {"path": str(self.path) if self._fixed else None}
+
     def on_train_begin(self, event: TrainBegin) -> None:
         """Opens the file, and drops the rows that this attempt supersedes."""
         if event.rank != 0:
@@ -45,10 +50,10 @@ class History(Reporter):
         if not self._fixed or self.path is None:
             self.path = Path(event.output_dir) / f"history.{self.suffix}"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        resumed = event.attempt > 1 or event.resumed_from is not None
+        resumed = event.again or event.attempt > 1 or event.resumed_from is not None
         if self.path.exists() and not resumed:
             self.path.replace(self.path.with_suffix(f".previous{self.path.suffix}"))
-        self._file = self._reopen(self.path, event.step)
+        self._file = self._reopen(self.path, sys.maxsize if event.again else event.step)
         early, self._early = self._early, []
         for log in early:
             self._append(self._file, log)
@@ -87,9 +92,8 @@ class CSVHistory(History):
 
     suffix = "csv"
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(path)
-        self._columns = list(FIRST_COLUMNS)
+    _columns: list[str]
+    """Those of the file that is open."""
 
     def _reopen(self, path: Path, last_step: int) -> TextIO:
         rows = [row for row in _read_csv(path) if _step_of(row) <= last_step]

@@ -58,6 +58,15 @@ class LossCurve(Reporter):
         self._train: Points = {}
         self._eval: Points = {}
 
+    def made_with(self) -> dict[str, Any]:
+        """Its arguments."""
+        return {
+            "path": str(self.path) if self._fixed else None,
+            "ylabel": self._ylabel,
+            "title": self._title,
+            "every_s": self._every_s,
+        }
+
     def open(self) -> None:
         """Imports matplotlib, without its global state and without a window."""
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from types import FunctionType, ModuleType
 from typing import ClassVar
 
 from ..bus.built_in import BuiltInCallback
@@ -42,11 +44,29 @@ class Tracker(Reporter, BuiltInCallback):
     """Its name in `report_to`."""
     needs_login: ClassVar[bool] = False
     """Whether it can do nothing without an account."""
+    modules: ClassVar[tuple[str, ...]] = ()
+    """Modules by which a script uses the tracker itself."""
 
     @classmethod
     def is_set_up(cls) -> bool:
         """Whether someone who asks for nothing gets it: installed, and logged in if need be."""
         return cls.is_installed() and not cls.needs_login
+
+    def why_here(self) -> str:
+        """A script that uses the tracker's own module means the run that is in its process."""
+        for name, value in list(vars(sys.modules["__main__"]).items()):
+            if isinstance(value, ModuleType):
+                used = value.__name__
+            elif isinstance(value, type | FunctionType):
+                used = str(value.__module__)
+            else:
+                continue
+            if any(f"{used}.".startswith(f"{module}.") for module in self.modules):
+                return (
+                    f"the script has {name} of {used} itself. If the two have nothing to do with "
+                    f"each other: bus.subscribe({type(self).__name__}, delivery='process')."
+                )
+        return ""
 
 
 def tracker_key(name: str) -> str:

@@ -47,6 +47,7 @@ class TensorBoardCallback(Tracker):
 
     prefers_process: ClassVar[bool] = True
     tracker_name: ClassVar[str] = "tensorboard"
+    modules: ClassVar[tuple[str, ...]] = ("tensorboard", "tensorboardX", "torch.utils.tensorboard")
     package: ClassVar[str] = "tensorboard"
     extra: ClassVar[str] = "demo"
 
@@ -105,10 +106,10 @@ class TensorBoardCallback(Tracker):
             return
         if not self._given:
             self._open_file(event, event.arguments.get("logging_dir"))
-            if event.attempt > 1 or event.resumed_from is not None:
+            if not event.again and (event.attempt > 1 or event.resumed_from is not None):
                 # Readers then leave out what an earlier attempt wrote beyond this step.
                 self.tb_writer.start_session(event.step + 1, event.time)
-        if event.arguments:
+        if event.arguments and not event.again:
             text = json.dumps(dict(event.arguments), indent=2, default=str)
             indented = "".join(f"    {line}\n" for line in text.splitlines())
             self._write({"args": indented}, event.step, event.time)

@@ -19,15 +19,18 @@ class Reported:
         self._account = account
         self._former: dict[str, Any] = {}
         self._began_at = 0
+        self._num_again = 0
 
-    def begin(self, settled: int) -> None:
+    def begin(self, settled: int, num_again: int = 0) -> None:
         """Expects the first report of another process, which `settled` events are not sent to.
 
-        What the former one handled and did not acknowledge is handled again, and counts once.
+        What the former one handled and did not acknowledge is handled again, and counts once; so do
+        the `num_again` events that tell the other one how runs began.
         """
         self._account.handled -= max(0, self._num_told() - (settled - self._began_at))
         self._former = {}
         self._began_at = settled
+        self._num_again = num_again
 
     def _num_told(self) -> int:
         former = self._former
@@ -40,6 +43,7 @@ class Reported:
         """Adds what has come since the last report."""
         if not report:
             return
+        report = {**report, "handled": max(0, report["handled"] - self._num_again)}
         account, former = self._account, self._former
         for name in SUMS:
             added = report[name] - former.get(name, 0)

@@ -27,8 +27,11 @@ class FarStates:
         self._histories.pop(message["source"], None)
 
     def attach(self, header: Message, events: Sequence[Event]) -> None:
-        """Gives a subscriber's events their states."""
+        """Gives a subscriber's events their states, and the mark of those that come again."""
         to = header["to"]
+        if header.get("again"):
+            for event in events:
+                event.mark_again()
         if "values" in header:
             self._values[to] = freeze(header["values"])
         if "source" not in header:

@@ -170,7 +170,10 @@ class Guest:
         target = self._subscription.target
         if not isinstance(target, Subscriber):
             return
-        found = dict(target.whereabouts())
+        try:
+            found = dict(target.whereabouts())
+        except Exception as error:
+            found = {"error": one_line(error)}
         if found != self._whereabouts:
             self._whereabouts = found
             self._send("whereabouts", found=found)
@@ -219,4 +222,6 @@ def _made(message: dict[str, Any]) -> Subscription:
     made = target(**recipe.arguments)
     if not isinstance(made, Subscriber):
         raise DeliveryError(f"{recipe.target} is no Subscriber class but {target!r}.")
+    if message["whereabouts"]:
+        made.learn_whereabouts(message["whereabouts"])
     return subscription_of_subscriber(made, options)

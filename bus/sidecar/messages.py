@@ -3,13 +3,14 @@
 To the sidecar, in this order of a subscriber's life (`to` is its number):
 
     start      trainer (its process id), path (sys.path); the first line of all
-    open       to, recipe, name, options, at (the position of the first event that follows)
+    open       to, recipe, name, options, at (the position of the first event that follows),
+               whereabouts (what another one, whose place it takes, has told)
     run        run_id, attempt, rank, open: a run was opened or closed
     rows       source, rows: further rows of the history of a run's state
     forget     source: a history that is not spoken of any more
-    events     to, count, and of the state: source, rows (how many each of them has; one number
-               where all have the same), values where they have changed; `count` lines of events
-               follow
+    events     to, count, again (they tell once more how runs began), and of the state: source, rows
+               (how many each of them has; one number where all have the same), values where they
+               have changed; `count` lines of events follow
     close      to: handle what you have, tear down
     abandon    to: leave what you have, tear down
     leave      to: let go of it wherever its thread stands

@@ -64,16 +64,16 @@ class SentStates:
         self._histories = histories
         self._rest: StateRest | None = None
 
-    def lines_of(self, events: Sequence[Event]) -> bytes:
-        """Some events as lines, behind headers."""
-        return b"".join(self._pieces(events))
+    def lines_of(self, events: Sequence[Event], *, again: bool = False) -> bytes:
+        """Some events as lines, behind headers; `again` where all of them come once more."""
+        return b"".join(self._pieces(events, {"again": True} if again else {}))
 
-    def _pieces(self, events: Sequence[Event]) -> Iterator[bytes]:
+    def _pieces(self, events: Sequence[Event], marks: dict[str, Any]) -> Iterator[bytes]:
         # The same object while nothing of the state is assigned.
         for _, group in groupby(events, lambda event: id(_captured(event)[0])):
             batch = list(group)
             rest = _captured(batch[0])[0]
-            fields: dict[str, Any] = {"to": self._to, "count": len(batch)}
+            fields: dict[str, Any] = {"to": self._to, "count": len(batch), **marks}
             if rest is not None:
                 numbers = [_captured(event)[1] for event in batch]
                 fields["source"], before = self._histories.send(rest.history, max(numbers))
