@@ -47,6 +47,8 @@ class Spill:
         """To be called once what was handed over is in the log, with what was lost of it by
         cause."""
         self.cursor: Cursor | None = None
+        self.number = 0
+        """Of its cursor."""
         self._spillway = spillway
         self._states: StateReader | None = None
         self._reading = threading.Lock()
@@ -61,7 +63,13 @@ class Spill:
 
     def begin(self, cursor: Cursor, states: StateReader) -> None:
         """Takes the place in the log at which it begins."""
-        self.cursor, self._states = cursor, states
+        self.cursor, self._states, self.number = cursor, states, cursor.number
+
+    def note_record(self, at: int, num_bytes: int) -> None:
+        """Notes where a record of its own is about to stand, and its size; for the pump."""
+        self.end = at + 1
+        self.num_written += 1
+        self.num_bytes += num_bytes
 
     @property
     def readable(self) -> bool:

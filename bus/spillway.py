@@ -9,7 +9,7 @@ import pydantic_core
 from ..schemas import Event
 from ..schemas.events import NEVER_DROPPED
 from .diagnostics import get_logger
-from .log import EventLog, encode
+from .log import EventLog, LogRecord, encode
 from .round_trip import encode_exactly
 from .spill import Spill
 from .spilled_state import Kept, StateReader, StateWriter
@@ -20,6 +20,8 @@ KEPT_MOST = 1_000
 """Events of one spill that are kept as objects since their JSON would not give them back."""
 
 
+Lost = dict[Spill, dict[str, int]]
+"""How many events each spill loses, by cause."""
 NAME = b'{"name":"'
 
 
@@ -33,26 +35,36 @@ class Spillway:
         self._open: dict[Spill, None] = {}
         self._kept_values = Kept()
         self._states = StateWriter(self._kept_values)
-        self._classes: dict[str, type[Event]] = {}
+        self._kinds: dict[str, tuple[type[Event], bytes]] = {}
+        """The class of each name, and how the JSON of its events begins."""
         self._said: set[type[Event]] = set()
 
     def write(self, order: Sequence[Event]) -> None:
         """Writes what was handed over; `order` has all those events in the order of the pump."""
         due, self.due = self.due, []
-        lost: dict[Spill, dict[str, int]] = {spill: {} for spill in due}
+        lost: Lost = {spill: {} for spill in due}
         try:
-            wanted: dict[int, list[Spill]] = {}
             for spill in due:
                 if spill.cursor is None:
                     reader = StateReader(self._states.base(), self._kept_values)
                     spill.begin(self._log.cursor(), reader)
                     self._open[spill] = None
-                for event in spill.unwritten:
-                    wanted.setdefault(id(event), []).append(spill)
-            for event in order:
-                spills = wanted.get(id(event))
-                if spills is not None:
-                    self._write(event, spills, lost)
+            # The pump alone appends, so it knows where a record will stand. What a spill keeps
+            # must be there before its worker can find the record.
+            records: list[LogRecord] = []
+            if len(due) == 1:
+                for event in due[0].unwritten:
+                    self._add(event, due, lost, records)
+            else:
+                wanted: dict[int, list[Spill]] = {}
+                for spill in due:
+                    for event in spill.unwritten:
+                        wanted.setdefault(id(event), []).append(spill)
+                for event in order:
+                    spills = wanted.get(id(event))
+                    if spills is not None:
+                        self._add(event, spills, lost, records)
+            self._log.append_all(records)
         finally:
             for spill in due:
                 spill.unwritten.clear()
@@ -61,7 +73,7 @@ class Spillway:
     def decode(self, payload: bytes) -> Event:
         """The event of a record; for workers."""
         name = payload[len(NAME) : payload.find(b'"', len(NAME))].decode()
-        event: Event = self._classes[name].__pydantic_validator__.validate_json(payload)
+        event: Event = self._kinds[name][0].__pydantic_validator__.validate_json(payload)
         return event
 
     def tidy(self) -> None:
@@ -74,9 +86,9 @@ class Spillway:
         """Notes that a spill has been read, or was given up; from any thread."""
         self._open.pop(spill, None)
 
-    def _write(self, event: Event, spills: list[Spill], lost: dict[Spill, dict[str, int]]) -> None:
-        never_dropped = event.name in NEVER_DROPPED
-        if self._log.is_full and not never_dropped:
+    def _add(self, event: Event, spills: list[Spill], lost: Lost, records: list[LogRecord]) -> None:
+        """Adds the records of an event for some spills to those that are to be appended."""
+        if self._log.is_full and event.name not in NEVER_DROPPED:
             for spill in spills:
                 _count(lost[spill], "disk")
             return
@@ -85,30 +97,31 @@ class Spillway:
             spills = [spill for spill in spills if self._keeps(spill, event, lost)]
             if not spills:
                 return
+        at = records[-1].at + 1 if records else self._log.next
         change = self._states.change_to(event)
         if change is not None:
-            self._log.append_record(change, (), "state", keep=True)
-        to = tuple([spill.cursor.number for spill in spills if spill.cursor is not None])
-        at = self._log.append(payload or _readable(event), to, keep=True)
-        assert at is not None
+            records.append(LogRecord(at, change, (), "state"))
+            at += 1
+        to = tuple([spill.number for spill in spills])
+        records.append(LogRecord(at, payload or _readable(event), to))
         for spill in spills:
-            spill.end = at + 1
-            spill.num_written += 1
-            spill.num_bytes += len(payload) if payload is not None else 0
+            spill.note_record(at, len(payload or b""))
             if payload is None or event.name == "save":
                 spill.kept[at] = event
 
     def _payload(self, event: Event) -> bytes | None:
         """The event's JSON; None where the event itself must be kept."""
-        if self._classes.setdefault(event.name, type(event)) is not type(event):
+        kind = type(event)
+        known = self._kinds.get(event.name)
+        if known is None:
+            # Reading back goes by the name as it stands there.
+            known = self._kinds[event.name] = (kind, b'%b%b"' % (NAME, event.name.encode()))
+        if known[0] is not kind:
             return None  # A class of the same name was declared again, in a notebook say.
         payload = encode_exactly(event)
-        # Reading back goes by the name as it stands there.
-        if payload is not None and payload.startswith(b'%b%b"' % (NAME, event.name.encode())):
-            return payload
-        return None
+        return payload if payload is not None and payload.startswith(known[1]) else None
 
-    def _keeps(self, spill: Spill, event: Event, lost: dict[Spill, dict[str, int]]) -> bool:
+    def _keeps(self, spill: Spill, event: Event, lost: Lost) -> bool:
         if len(spill.kept) < KEPT_MOST or event.name in NEVER_DROPPED:
             return True
         _count(lost[spill], "overflow")

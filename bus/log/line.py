@@ -18,6 +18,11 @@ VERSION = 1
 _START = re.compile(rb'\{"at":(\d{1,18}),"crc":"([0-9a-f]{8})",')
 _TO = re.compile(rb'"to":\[(\d[\d,]*)\],')
 _KIND = re.compile(rb'"([a-z_]+)":')
+_EVENT = b'"event":'
+_EVENT_WITHIN = 80
+MOST_HEADS = 256
+_heads: dict[bytes, tuple[int, ...]] = {b"": ()}
+"""What stands before an event, read once and looked up from then on."""
 
 
 class LogRecord(NamedTuple):
@@ -60,24 +65,33 @@ def parse_line(line: bytes) -> LogRecord | str:
     start = _START.match(line)
     if start is None:
         return "it is no record of the log"
-    body = line[start.end() :].rstrip(b"\n")
-    if not body.endswith(b"}"):
+    end = len(line) - 1 if line.endswith(b"\n") else len(line)
+    if line[end - 1 : end] != b"}":
         return "its end is missing"
-    body = body[:-1]
+    body = line[start.end() : end - 1]
     if zlib.crc32(body) != int(start[2], 16):
         return "its checksum is wrong"
     at = int(start[1])
-    if body.startswith(b'"event":'):
-        return LogRecord(at, body[8:])
+    place = body.find(_EVENT, 0, _EVENT_WITHIN)
+    to = _heads.get(body[:place]) if place >= 0 else None
+    if to is not None:
+        return LogRecord(at, body[place + len(_EVENT) :], to)
+    return _parse_body(at, body)
+
+
+def _parse_body(at: int, body: bytes) -> LogRecord | str:
     to: tuple[int, ...] = ()
     found = _TO.match(body)
+    rest = body
     if found is not None:
         to = tuple(int(number) for number in found[1].split(b","))
-        body = body[found.end() :]
-    kind = _KIND.match(body)
-    if kind is not None and kind[1] in (b"event", b"state"):
-        return LogRecord(at, body[kind.end() :], to, kind[1].decode())
-    return _of_a_later_version(at, to, body)
+        rest = body[found.end() :]
+    kind = _KIND.match(rest)
+    if kind is None or kind[1] not in (b"event", b"state"):
+        return _of_a_later_version(at, to, rest)
+    if found is not None and kind[1] == b"event" and len(_heads) < MOST_HEADS:
+        _heads[found[0]] = to
+    return LogRecord(at, rest[kind.end() :], to, kind[1].decode())
 
 
 def _of_a_later_version(at: int, to: tuple[int, ...], body: bytes) -> LogRecord | str:

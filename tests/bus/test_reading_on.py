@@ -234,6 +234,25 @@ def test_a_stream_that_is_left_takes_its_part_of_the_log_along(make_bus: MakeBus
     anyio.run(main)
 
 
+def test_checkpoints_read_on_keep_their_leases(bus: EventBus) -> None:
+    came: list[Any] = []
+
+    @bus.subscribe("save", "step_end", mailbox_size=1, name="reader")
+    def reader(event: Event) -> None:
+        if event.name == "save":
+            came.append(event.lease)  # type: ignore[attr-defined]
+
+    link = open_run(bus)
+    leases = [Lease() for _ in range(3_000)]
+    for lease in leases:
+        steps(link, 1)
+        link.emit("save", {"path": "x"}, note=lease)
+    assert bus.flush(30)
+    assert bus.ledger["reader"].spilled > 0
+    assert came == leases
+    assert {lease.holders for lease in leases} == {()}
+
+
 def test_what_is_unsubscribed_is_still_handled_from_the_log(bus: EventBus) -> None:
     held = Held()
     bus.subscribe("step_end", mailbox_size=2)(held)
