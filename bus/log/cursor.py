@@ -97,6 +97,9 @@ class Cursor:
                 if item is None and not self._enter_next_segment():
                     break
             except OSError as error:
+                if self._log.is_gone:
+                    self._closed = True
+                    break
                 self._say(f"the log cannot be read: {error}")
                 self._give_up_segment()
                 continue

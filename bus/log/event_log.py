@@ -45,6 +45,8 @@ class EventLog:
             are deleted once every cursor has passed them.
         segment_bytes: size after which a segment is ended.
         memory_bytes: how much may wait in memory while the disk takes nothing.
+        spare_bytes: how much of the disk a temporary log leaves free, for checkpoints: the disk
+            counts as full before that. By default 1 GB, of a small disk a twentieth.
 
     Raises:
         OSError: the folder cannot be made or read.
@@ -56,6 +58,7 @@ class EventLog:
         *,
         segment_bytes: int = SEGMENT_BYTES,
         memory_bytes: int = MEMORY_BYTES,
+        spare_bytes: int | None = None,
     ) -> None:
         self.temporary = folder is None
         self.next = 0
@@ -74,7 +77,7 @@ class EventLog:
         self._inert = False
         if folder is not None:
             self._go_on_in(Path(folder))
-        scratch = Scratch()
+        self._scratch = scratch = Scratch(spare_bytes)
         self._writer = Writer(self, Path(folder) if folder is not None else None, scratch)
         # For those who let go of a log without closing it, and for the end of the program.
         weakref.finalize(self, scratch.remove)
@@ -173,6 +176,11 @@ class EventLog:
     def folder(self) -> Path | None:
         """Where the segments lie; None for a temporary log that has written nothing."""
         return self._writer.folder
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether a temporary log has been deleted with what was in it: the program ends."""
+        return self._scratch.removed
 
     @property
     def failing(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -11,6 +12,9 @@ from pathlib import Path
 
 PREFIX = "stepbus-log-"
 LOCK = "in-use"
+SPARE_BYTES = 1 << 30
+SPARE_SHARE = 20
+"""What is left free of the disk: so many bytes, or so small a share of a small one."""
 
 
 class Scratch:
@@ -20,7 +24,8 @@ class Scratch:
     ends; process ids would not do, since containers may share the folder and not the ids.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spare_bytes: int | None = None) -> None:
+        self._spare_bytes = spare_bytes
         self.folder: Path | None = None
         self.removed = False
         """Whether the folder was there and is not any more."""
@@ -39,6 +44,21 @@ class Scratch:
             self._lock = _mark(folder)
             self.folder, self.removed = folder, False
         return self.folder
+
+    def check_room(self, num_bytes: int) -> None:
+        """Raises OSError where so much more would leave too little of the disk to others."""
+        if self.folder is None:
+            return
+        disk = os.statvfs(self.folder)
+        spare = self._spare_bytes
+        if spare is None:
+            spare = min(SPARE_BYTES, disk.f_blocks * disk.f_frsize // SPARE_SHARE)
+        free = disk.f_bavail * disk.f_frsize
+        if free - num_bytes < spare:
+            raise OSError(
+                errno.ENOSPC,
+                f"{free / 1e9:.2f} GB are free, and {spare / 1e9:.2f} GB are left to checkpoints",
+            )
 
     def remove(self) -> None:
         """Removes the folder with all that is in it."""

@@ -47,7 +47,7 @@ class Segments:
     """
 
     def __init__(self, segment_bytes: int) -> None:
-        self._segment_bytes = segment_bytes
+        self.segment_bytes = segment_bytes
         self.all: tuple[Segment, ...] = ()
         self._file: int | None = None
 
@@ -55,6 +55,11 @@ class Segments:
     def num_bytes(self) -> int:
         """What the segments take on the disk."""
         return sum(segment.size for segment in self.all)
+
+    @property
+    def ends_here(self) -> bool:
+        """Whether the next record begins a segment."""
+        return self._file is None or self.all[-1].size >= self.segment_bytes
 
     def adopt(self, found: dict[int, Path]) -> None:
         """Takes the segments of a former writer; what follows goes into one of its own."""
@@ -71,7 +76,7 @@ class Segments:
         Raises:
             OSError: the disk is full, say. The next call begins a new segment.
         """
-        if self._file is None or self.all[-1].size >= self._segment_bytes:
+        if self.ends_here:
             self._begin(folder, records[0].at)
         segment = self.all[-1]
         lines = [line_of(record) for record in records]

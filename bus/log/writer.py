@@ -140,6 +140,8 @@ class Writer:
             batch = event_log.next_batch(BATCH if waiting <= BATCH_BEHIND else BATCH_BEHIND)
             try:
                 folder = self._kept or self._scratch.make()
+                if self._kept is None and event_log.segments.ends_here:
+                    self._scratch.check_room(event_log.segments.segment_bytes)
                 event_log.segments.write(folder, batch)
             except OSError as error:
                 self._failed(error)

@@ -219,6 +219,24 @@ def test_a_reader_of_a_stream_that_falls_behind_gets_everything_also_after_the_c
     assert folders() == before
 
 
+def test_a_stream_that_is_behind_goes_on_over_a_stop_and_start(make_bus: MakeBus) -> None:
+    bus = make_bus()
+
+    async def main() -> None:
+        stream = bus.events("step_end", mailbox_size=5)
+        for _ in range(3):
+            link = open_run(bus)
+            steps(link, 100)
+            await anyio.to_thread.run_sync(bus.flush, 10)
+            bus.close_run(link)
+            await anyio.to_thread.run_sync(bus.stop)
+            bus.start()
+        await anyio.to_thread.run_sync(bus.close)
+        assert [event.step async for event in stream] == [*range(1, 101)] * 3
+
+    anyio.run(main)
+
+
 def test_a_stream_that_is_left_takes_its_part_of_the_log_along(make_bus: MakeBus) -> None:
     bus = make_bus()
 

@@ -371,3 +371,26 @@ def test_a_cursor_far_into_a_segment_reads_on_from_a_place_before_it() -> None:
     for each in (cursor, other, middle):
         each.close()
     log.close()
+
+
+def test_a_temporary_log_leaves_some_of_the_disk_to_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = EventLog(spare_bytes=1 << 62)
+    cursor = log.cursor()
+    log.append(payload(0))
+    assert not log.flush(0.2)
+    assert "GB are left to checkpoints" in log.failing
+    assert log.disk_bytes == 0
+    assert "the log cannot be written to" in caplog.text
+    assert read_all(cursor) == [0]
+    cursor.close()
+    log.close()
+
+
+def test_a_kept_log_uses_the_disk_that_it_was_given(tmp_path: Path) -> None:
+    log = EventLog(tmp_path, spare_bytes=1 << 62)
+    log.append(payload(0))
+    assert log.flush(10)
+    log.close()
+    assert numbers(list(LogReader(tmp_path))) == [0]
