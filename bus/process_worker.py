@@ -188,10 +188,7 @@ class ProcessWorker:
         elif kind == "ready":
             self._note_ready(message["error"])
         elif kind == "whereabouts":
-            self._whereabouts = message["found"]
-            target = self.subscription.target
-            if isinstance(target, Subscriber):
-                target.learn_whereabouts(message["found"])
+            self._learn_whereabouts(message["found"])
         elif kind == "timed_out":
             self._note_timed_out(message["error"], message["stack"])
         elif kind == "held":
@@ -204,6 +201,16 @@ class ProcessWorker:
     def _note_closing(self) -> None:
         if self._told == "close" and not self._window:
             self.phase = "close()"
+
+    def _learn_whereabouts(self, found: dict[str, str]) -> None:
+        self._whereabouts = found
+        target = self.subscription.target
+        if isinstance(target, Subscriber):
+            try:
+                target.learn_whereabouts(found)
+            except Exception as error:
+                # The thread that feeds all of them runs this.
+                log.error(f"{self.subscription.name}.learn_whereabouts() failed: {error!r}")
 
     def _note_ready(self, error: str | None) -> None:
         if error is not None and self.error is None:

@@ -10,6 +10,7 @@ from typing import Any
 from ...schemas import Event, RunFailed, Save, TrainEnd, Vote
 from ...schemas.errors import DeliveryError
 from ..clock import Clock, SystemClock
+from ..diagnostics import get_logger
 from ..filters import Filter
 from ..handling import one_line
 from ..ledger import Account
@@ -25,6 +26,8 @@ from .accounting import SUMS
 from .far_lease import FarLease
 from .open_runs import Endings, run_of
 from .recipe import Recipe, find
+
+log = get_logger()
 
 Send = Callable[..., None]
 """Sends a message to the trainer: its kind, and its fields by name."""
@@ -83,6 +86,7 @@ class Guest:
         self._at: int = message["at"]
         self._done = self._at
         self._said_ready = False
+        self._whereabouts_failed = False
         self._whereabouts: dict[str, str] = {}
         self._endings = Endings()
         self._worker: ThreadWorker | None = None
@@ -173,10 +177,16 @@ class Guest:
         try:
             found = dict(target.whereabouts())
         except Exception as error:
-            found = {"error": one_line(error)}
+            self._say_whereabouts_failed(error)
+            return
         if found != self._whereabouts:
             self._whereabouts = found
             self._send("whereabouts", found=found)
+
+    def _say_whereabouts_failed(self, error: Exception) -> None:
+        if not self._whereabouts_failed:
+            self._whereabouts_failed = True
+            log.error(f"{self.name} cannot tell where it writes: {one_line(error)}")
 
     def look(self) -> None:
         """Tells the trainer what is new."""
@@ -188,8 +198,9 @@ class Guest:
             error = worker.error
             self._send("ready", error=one_line(error) if error is not None else None)
         finished = worker.finished.is_set()
-        self._tell_whereabouts()
         done = self._at + worker.mailbox.settled
+        # Before it is told what was done, so that who waits for that knows them.
+        self._tell_whereabouts()
         if done > self._done:
             self._done = done
             self._send("done", upto=done, account=counted(worker.handling.account))

@@ -296,3 +296,20 @@ def lines_of(path: str | Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError):
             lines.append(json.loads(line))
     return lines
+
+
+class Lost(Writer):
+    """Cannot tell where it writes."""
+
+    def whereabouts(self) -> dict[str, str]:
+        raise ValueError("lost")
+
+
+class Deaf(Writer):
+    """Tells where it writes, and cannot take it."""
+
+    def whereabouts(self) -> dict[str, str]:
+        return {"folder": self.path}
+
+    def learn_whereabouts(self, found: Any) -> None:
+        raise ValueError("deaf")

@@ -344,3 +344,19 @@ def test_a_process_that_falls_behind_gets_everything_from_the_log(
     assert rows(bus)["it"].spilled > 0
     bus.close()
     assert [line["step"] for line in lines_of(path)[1:-1]] == list(range(1, 6_001))
+
+
+@pytest.mark.parametrize("kind", [handlers.Lost, handlers.Deaf])
+def test_one_that_fails_to_say_where_it_writes_harms_nobody(
+    make_bus: MakeBus, tmp_path: Path, kind: type[Writer]
+) -> None:
+    bus = make_bus()
+    paths = [str(tmp_path / name) for name in "ab"]
+    for writer in (kind(paths[0]), Writer(paths[1])):
+        bus.subscribe(writer, delivery="process", required=True)
+    bus.wait_ready()
+    steps(bus.open_run(TrainerState(), run_id="r"), 100)
+    assert bus.flush(30)
+    bus.close()
+    for path in paths:
+        assert [line["name"] for line in lines_of(path)] == ["open", *["step_end"] * 100, "close"]
