@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,18 +48,28 @@ def main() -> None:
     def tell(text: str) -> None:
         print(f"[{time.monotonic() - begun_s:5.0f} s] {text}", file=sys.stderr, flush=True)
 
-    parts = []
+    parts: list[Part] = []
+    failed = False
     for name, run in PARTS.items():
-        if name in (options.names or PARTS):
-            started = time.monotonic()
+        if name not in (options.names or PARTS):
+            continue
+        started = time.monotonic()
+        try:
             part = run(options.quick, tell)
-            part.seconds = time.monotonic() - started
-            parts.append(part)
+        except Exception as error:
+            # An hour of other parts is not thrown away for it.
+            failed = True
+            traceback.print_exc()
+            part = Part(name, name.capitalize(), gaps=[f"the part failed: {error}"])
+        part.seconds = time.monotonic() - started
+        parts.append(part)
+        if options.report is not None:
+            paths = write(options.report, parts, quick=options.quick)
     if options.report is None:
         print(markdown(parts, machine(), versions(PEERS), quick=options.quick, charts={}))
-        return
-    for path in write(options.report, parts, quick=options.quick):
-        print(path)
+    else:
+        print(*paths, sep="\n")
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

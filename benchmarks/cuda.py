@@ -11,7 +11,7 @@ import torch
 
 from stepbus.cli.bench.comparison import CONTROL
 from stepbus.cli.bench.figures import Figure
-from stepbus.cli.bench.pairing import LoopFailed, Training, measure
+from stepbus.cli.bench.pairing import Training, measure
 from stepbus.cli.bench.turns import LoopSpec, Turns
 from stepbus.engine.bench.equal_work import Work
 
@@ -87,6 +87,6 @@ def _inspect(loop: str, kind: str, device: str) -> dict[str, float]:
         check=False,
     )
     if done.returncode != 0:
-        raise LoopFailed(f"looking at {loop} failed:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"looking at {loop} failed:\n{done.stdout}{done.stderr}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -9,7 +9,7 @@ from stepbus.cli.bench.pairing import measure
 from stepbus.cli.bench.subject import WHERE, Subject, refusals
 from stepbus.cli.bench.turns import LoopSpec
 
-from .engines import LONG, RAW, SHORT, compared, steady
+from .engines import DEADLINE_S, LONG, RAW, SHORT, compared, steady
 from .part import Part, Tell
 
 PART = "hostile"
@@ -33,7 +33,7 @@ def run(quick: bool, tell: Tell) -> Part:
         seconds = len(specs) * (1.6 if quick else 22.0)
         tell(f"a subscriber that {title}")
         trainings = [steady(length, seconds) for length in lengths]
-        taken = measure(specs, trainings, seed=0)
+        taken = measure(specs, trainings, seed=0, deadline_s=DEADLINE_S)
         for length, steps in zip(lengths, taken, strict=True):
             part.figures += compared(PART, f"{length.name}, {title}", specs, [steps])
             for spec, each in zip(specs, steps, strict=True):

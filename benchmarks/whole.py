@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 from stepbus.cli.bench.figures import Figure
-from stepbus.cli.bench.pairing import LoopFailed
 from stepbus.engine.bench.equal_work import Work
 from stepbus.engine.bench.sizing import work_of
 
@@ -82,5 +81,5 @@ def _seconds(target: str, options: dict[str, Any], work: Work) -> float:
     )
     if done.returncode != 0:
         spent = time.perf_counter() - started
-        raise LoopFailed(f"{target} failed after {spent:.0f} s:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"{target} failed after {spent:.0f} s:\n{done.stdout}{done.stderr}")
     return float(json.loads(done.stdout.splitlines()[-1]))

@@ -64,7 +64,16 @@ class Steps(NamedTuple):
 
 
 class LoopFailed(StepbusError):
-    """A loop under measurement failed; the message has what it said."""
+    """A loop under measurement failed; the message has what it said.
+
+    Args:
+        loop: which.
+        message: what to tell.
+    """
+
+    def __init__(self, loop: LoopSpec, message: str) -> None:
+        super().__init__(f"the loop {loop.name or loop.target} {message}")
+        self.loop = loop
 
 
 class LoopProcess:
@@ -108,7 +117,7 @@ class LoopProcess:
             LoopFailed: it ended before, or took too long.
         """
         if not select.select([self._take], [], [], self._deadline_s)[0]:
-            raise LoopFailed(f"the loop {self._name} did not step within {self._deadline_s:.0f} s")
+            raise LoopFailed(self.loop, f"did not step within {self._deadline_s:.0f} s")
         if os.read(self._take, 1) != READY:
             self._fail()
 
@@ -151,15 +160,11 @@ class LoopProcess:
         os.close(self._give)
         os.close(self._take)
 
-    @property
-    def _name(self) -> str:
-        return self.loop.name or self.loop.target
-
     def _fail(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         said = self._said.read_text(encoding="utf-8", errors="replace").strip()
-        raise LoopFailed(f"the loop {self._name} failed:\n{said[-4000:]}")
+        raise LoopFailed(self.loop, f"failed:\n{said[-4000:]}")
 
 
 def measure(
