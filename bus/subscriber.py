@@ -97,6 +97,14 @@ class Subscriber:
         speaks for it."""
         return ""
 
+    def secure(self) -> None:
+        """Puts on disk what has been handled.
+
+        Called in another process before that is acknowledged, since what is acknowledged is not
+        sent again when the process dies; not in the thread of the handlers, and as often as they
+        have handled something.
+        """
+
     def whereabouts(self) -> Mapping[str, str]:
         """Where it writes, as it is known by now: id, url and folder of its run, as far as it has
         them. Asked for again and again; cheap."""

@@ -75,6 +75,12 @@ class TensorBoardCallback(Tracker):
             return None
         return {"logging_dir": str(self.logging_dir) if self._fixed else None}
 
+    def secure(self) -> None:
+        """Has tensorboard's own thread write what it was given."""
+        writer = self.tb_writer
+        if writer is not None:
+            writer.flush()
+
     def whereabouts(self) -> dict[str, str]:
         """The folder of its event files."""
         return {"folder": str(self.logging_dir)} if self.logging_dir is not None else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -183,6 +184,13 @@ class Guest:
             self._whereabouts = found
             self._send("whereabouts", found=found)
 
+    def _secure(self) -> None:
+        target = self._subscription.target
+        if isinstance(target, Subscriber):
+            # It may be closing what it would put on disk, which does so too.
+            with contextlib.suppress(Exception):
+                target.secure()
+
     def _say_whereabouts_failed(self, error: Exception) -> None:
         if not self._whereabouts_failed:
             self._whereabouts_failed = True
@@ -202,6 +210,7 @@ class Guest:
         # Before it is told what was done, so that who waits for that knows them.
         self._tell_whereabouts()
         if done > self._done:
+            self._secure()
             self._done = done
             self._send("done", upto=done, account=counted(worker.handling.account))
         if finished:
