@@ -18,6 +18,14 @@ def children() -> set[int]:
     return found
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process, which need not be a child of this one, still runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.fixture(autouse=True)
 def no_process_left() -> Iterator[None]:
     before = children()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.bus.sidecar.conftest import is_running
 from tests.bus.sidecar.emitting import emitted
 from tests.bus.sidecar.handlers import lines_of
 
@@ -74,13 +75,6 @@ class Emitting:
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.said.close()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture

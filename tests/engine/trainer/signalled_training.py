@@ -1,7 +1,8 @@
 """A script that trains and waits for a signal; run by test_trainer_signals.py.
 
 Arguments: the output folder; what it is to do: `step` waits in a step, `hang` has a subscriber that
-never returns from the checkpoint besides, `loading` waits for a batch of data.
+never returns from the checkpoint besides, `sidecar` has one in another process, which goes on once
+there is a file `go`, and one like it here; `loading` waits for a batch of data.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 
 from stepbus import Subscriber, Trainer, TrainerCallback, TrainingArguments
+from tests.bus.sidecar.companion import Companion
+from tests.bus.sidecar.handlers import Writer
 from tests.engine.trainer.conftest import BATCH, Regression, samples
 
 WAITS_AT = 3
@@ -93,6 +96,9 @@ def main() -> None:
     output_dir, what = sys.argv[1:]
     torch.set_num_threads(1)
     trainer = build(output_dir, *([Hangs] if what == "hang" else []))
+    if what == "sidecar":
+        trainer.bus.subscribe(Writer("here"), required=True)
+        trainer.bus.subscribe(Companion("there", "go"), delivery="process", required=True)
     pipe, writes = os.pipe()
     if what == "loading":
         trainer.train_dataset.pipe = pipe

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from stepbus.engine.checkpoint import list_checkpoints, read_checkpoint
+from tests.bus.sidecar.handlers import lines_of
 from tests.engine.trainer.conftest import weights
 from tests.engine.trainer.signalled_training import build
 
@@ -76,6 +77,13 @@ class Session:
                 lambda: text in self.text or self.process.poll() is not None, DEADLINE_S
             )
         assert text in self.text, self.text
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert self.process.poll() is None, self.text
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.01)
 
     def press_ctrl_c(self) -> None:
         os.write(self._keyboard, b"\x03")
@@ -139,6 +147,31 @@ def test_ctrl_c_on_a_terminal_saves_and_ends_the_script_with_130(
         "ledger.json",
         "run.json",
     ]
+
+
+def test_ctrl_c_on_a_terminal_reaches_the_training_and_not_its_sidecar(
+    terminal: Callable[..., Session], tmp_path: Path
+) -> None:
+    session = terminal(sys.executable, str(PROGRAM), "out", "sidecar")
+    session.wait_for("WAITING")
+    session.press_ctrl_c()
+    # The checkpoint of the interruption is there while the process is at its first step.
+    session.wait_until(lambda: list_checkpoints(str(tmp_path / "out")) != [])
+    assert "step_end" not in [line["name"] for line in lines_of(tmp_path / "there")]
+    (tmp_path / "go").touch()
+    assert session.end() == -signal.SIGINT, session.text
+    assert "KeyboardInterrupt" in session.text
+    assert "AFTER TRAIN" not in session.text
+    here, there = (lines_of(tmp_path / name) for name in ("here", "there"))
+    assert {line["pid"] for line in here} == {session.process.pid}
+    (sidecar,) = {line["pid"] for line in there}
+    assert sidecar != session.process.pid
+    events = [[(x["name"], x["seq"]) for x in lines if "seq" in x] for lines in (here, there)]
+    assert events[1] == events[0]
+    assert [name for name, _ in events[1]].count("step_end") == 3
+    interrupts, close = there[-2:]
+    assert (interrupts["name"], interrupts["count"]) == ("interrupts", 0)
+    assert close["name"] == "close"
 
 
 def test_a_second_ctrl_c_on_a_terminal_does_not_wait_for_a_stuck_subscriber(
