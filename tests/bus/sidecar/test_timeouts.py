@@ -29,6 +29,10 @@ def steps(link: RunLink, count: int) -> None:
         link.emit("step_end")
 
 
+def steps_of(path: Path) -> list[int]:
+    return [line["step"] for line in lines_of(path) if line["name"] == "step_end"]
+
+
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
@@ -58,6 +62,9 @@ def test_it_goes_on_from_where_it_was_and_the_others_notice_nothing(
     bus.feedback.post = note  # type: ignore[method-assign]
     steps(link, 10)
     news.wait_for("subscriber_failed", 1, DEADLINE_S)
+    # The others have got on while it stands still, here or elsewhere.
+    wait_until(lambda: steps_of(tmp_path / "good")[-1:] == [10], "the others wait for it")
+    assert 4 not in steps_of(tmp_path / "slow")
     (tmp_path / "go").touch()
     assert bus.flush(DEADLINE_S)
     bus.close()
@@ -75,6 +82,10 @@ def test_it_goes_on_from_where_it_was_and_the_others_notice_nothing(
     assert row.failures == len(news.events) == len(pids) - 1
     assert news.events[0].error == "the handler of step_end took over 0.3 s"  # type: ignore[attr-defined]
     assert {line["pid"] for line in lines_of(tmp_path / "good")} == {pids[0]}
+    assert steps_of(tmp_path / "good") == list(range(1, 11))
+    # One of them takes the news of the failures, too.
+    for other, count in (("ignore", 10), ("Writer", 10 + len(news.events))):
+        assert (bus.ledger[other].handled, bus.ledger[other].failures) == (count, 0)
     assert "in a process of its own (1 of 3). It stands at" in caplog.text
     assert "on_step_end" in caplog.text
 
