@@ -82,7 +82,11 @@ def _time_nothing() -> float:
 
 
 def inside_a_step(seconds: float, steps: int) -> list[Figure]:
-    """One emit between real steps, where the caches are cold, beside a clock read with nothing."""
+    """One emit at the end of each of some real steps, where the caches are cold.
+
+    The control is two reads of the clock with nothing between them: before the emit in every second
+    step, after it in the others.
+    """
     step = step_of(seconds)
     found = []
     for count in (1, 8):
@@ -94,10 +98,12 @@ def inside_a_step(seconds: float, steps: int) -> list[Figure]:
             step()
             if number % 2:
                 started = time.perf_counter()
-                if emitter.wanted:
-                    emitter.emit(VALUES)
-                samples.append(time.perf_counter() - started)
-            else:
+                controls.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            if emitter.wanted:
+                emitter.emit(VALUES)
+            samples.append(time.perf_counter() - started)
+            if not number % 2:
                 started = time.perf_counter()
                 controls.append(time.perf_counter() - started)
         bench.close()

@@ -66,8 +66,7 @@ def event_of_call(
     fields |= _fields(kind, args, state, keywords) | values
     event = event_class(kind).model_validate(fields)
     if isinstance(state, TrainerState):
-        rest = state.rest()
-        event.attach_state(rest, len(rest.history))
+        event.attach_state(state.mark())
     if kind == "save":
         object.__setattr__(event, "lease", Lease())
     return event

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from ..schemas import Event, TrainerState
-from ..schemas.state import StateRest
+from ..schemas.history import MARK
+from ..schemas.state import StateMark
 from .call_values import NAME_OF_VALUES, plain_values
 from .deferred import Deferred, fill
 from .fork import refuse
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 
 # As Event.attach_state, at a third of the cost.
-_attach_state: Callable[[Event, tuple[StateRest, int]], None] = vars(Event)["_captured"].__set__
+_attach_state: Callable[[Event, StateMark], None] = vars(Event)["_captured"].__set__
 
 
 class Captured(NamedTuple):
@@ -29,8 +30,7 @@ class Captured(NamedTuple):
     monotonic: float
     step: int
     epoch: float
-    rest: StateRest
-    num_rows: int
+    mark: StateMark
     values: Values
     deferred: tuple[Deferred, ...]
     note: Any
@@ -76,6 +76,7 @@ class Emitter:
         self.header = link.header
         self.validate: Callable[[Any], Event] = event_class.__pydantic_validator__.validate_python
         self._state = state.__dict__
+        self._state.setdefault(MARK, None)
         self._append = append
         self._clock = clock
         self.wanted = False
@@ -84,16 +85,16 @@ class Emitter:
 
     def emit(self, values: Values, deferred: tuple[Deferred, ...] = (), note: Any = None) -> None:
         """Hands over what happened to those who listen concurrently."""
+        # Between two steps of a model whatever is looked at comes from memory: MARK is spelled out,
+        # and how long the history is has been noted by those who add to it.
         state = self._state
-        rest = state.get("_rest") or self.link.rest()
         self._append(
             (
                 self,
                 self._clock(),
                 state["global_step"],
                 state["epoch"],
-                rest,
-                len(rest[1]),
+                state["_mark"] or self.link.mark(),
                 values,
                 deferred,
                 note,
@@ -120,7 +121,7 @@ def build(
     Handles whose numbers have not arrived become None, and their names stand in `unresolved`;
     with `wait` they are waited for.
     """
-    emitter, monotonic, step, epoch, rest, num_rows, values, deferred, note = captured
+    emitter, monotonic, step, epoch, mark, values, deferred, note = captured
     lost: tuple[str, ...] = ()
     if deferred:
         values, lost = fill(values, wait=wait)
@@ -144,7 +145,7 @@ def build(
             raise
         fields[name] = plain_values(emitter.kind, fields[name])
         event = emitter.validate(fields)
-    _attach_state(event, (rest, num_rows))
+    _attach_state(event, mark)
     if note is not None and emitter.kind == "save":
         object.__setattr__(event, "lease", note)
     return event

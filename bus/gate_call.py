@@ -34,14 +34,12 @@ class GateCall:
         if self._captured is None:
             link = self.emitter.link
             state = link.state
-            rest = state.rest()
             self._captured = Captured(
                 self.emitter,
                 link.bus.clock.monotonic(),
                 state.global_step,
                 state.epoch,
-                rest,
-                len(rest.history),
+                state.mark(),
                 self.values,
                 self.deferred,
                 self.note,

@@ -13,7 +13,7 @@ from .subscription import Subscription
 class Published:
     """An event that was published, with the state of its run at that moment."""
 
-    __slots__ = ("event", "link", "monotonic", "num_rows", "numbering", "rest", "step_epoch")
+    __slots__ = ("event", "link", "mark", "monotonic", "numbering", "step_epoch")
 
     def __init__(
         self,
@@ -28,8 +28,7 @@ class Published:
         self.monotonic = monotonic
         if link is not None:
             self.step_epoch = (link.state.global_step, link.state.epoch)
-            self.rest = link.rest()
-            self.num_rows = len(self.rest.history)
+            self.mark = link.mark()
 
     @property
     def run(self) -> tuple[str, int]:
@@ -48,7 +47,7 @@ class Published:
             return self.event.model_copy(update=update).attach_state_of(self.event)
         update |= link.header
         update["step"], update["epoch"] = self.step_epoch
-        return self.event.model_copy(update=update).attach_state(self.rest, self.num_rows)
+        return self.event.model_copy(update=update).attach_state(self.mark)
 
 
 class HandedOn:

@@ -169,7 +169,7 @@ class Pump:
         while queue:
             item = queue[0]
             if type(item) is tuple:
-                if item[7] and not self._resolved(item):
+                if item[6] and not self._resolved(item):
                     return True
                 popleft()
                 hand_on(item, offset)
@@ -194,7 +194,7 @@ class Pump:
 
     def _resolved(self, item: tuple[Any, ...]) -> bool:
         """Whether the values of an event have come, or are waited for no longer."""
-        if all(settled(handle) for handle in item[7]):
+        if all(settled(handle) for handle in item[6]):
             return True
         if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
             why = "the bus closes"
@@ -208,7 +208,7 @@ class Pump:
         return True
 
     def _hand_on(self, item: tuple[Any, ...], offset: float) -> None:
-        emitter, monotonic, note = item[0], item[1], item[8]
+        emitter, monotonic, note = item[0], item[1], item[7]
         link = emitter.link
         seq = link.numbering.take()
         event: Event | None = None
@@ -228,7 +228,7 @@ class Pump:
                 note.acquire(worker.subscription.name)
             append(event)
         if note is not None and emitter.kind == "verdict":
-            verdict = {k: v for k, v in item[6].items() if k not in ("votes", "vetoes")}
+            verdict = {k: v for k, v in item[5].items() if k not in ("votes", "vetoes")}
             for settle in note:
                 settle({**verdict, "seq": seq})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..schemas import Action, Event, TrainerControl, TrainerState, TrainingEvent
-from ..schemas.state import StateRest
+from ..schemas.state import StateMark
 from .callback_chain import WITH_VALUES
 from .control_channel import RunControl
 from .deferred import Deferred
@@ -103,13 +103,13 @@ class RunLink:
         """What to add to the monotonic clock to get wall time, s."""
         return self.bus.clock.time() - self.bus.clock.monotonic()
 
-    def rest(self) -> StateRest:
-        """The frozen rest of the state; from any thread."""
+    def mark(self) -> StateMark:
+        """What an event keeps of the state; from any thread."""
         if threading.get_ident() == self.pulse.thread_id:
-            return self.state.rest()
+            return self.state.mark()
         # The state remembers what it computes: from here, that could be what it was just before
         # an assignment of the training thread.
-        return self.state.new_rest()
+        return self.state.new_mark()
 
     def listen(self, wants: Callable[[type[Event]], bool], gates: Sequence[Subscription]) -> None:
         """Tells the emitters who listens; called by the bus whenever that changes."""

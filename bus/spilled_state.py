@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pydantic_core
 
 from ..schemas import Event
-from ..schemas.state import StateRest
+from ..schemas.state import StateMark, StateRest
 from ..schemas.values import FrozenDict, freeze
 from .round_trip import same
 
@@ -69,7 +69,7 @@ class StateWriter:
 
     def change_to(self, event: Event) -> bytes | None:
         """The record that must go before an event, or None where its state is that of the last."""
-        captured: tuple[StateRest, int] | None = getattr(event, "_captured", None)
+        captured: StateMark | None = getattr(event, "_captured", None)
         if captured is None:
             if self._rest is None and self._num_rows == -1:
                 return None
@@ -153,7 +153,7 @@ class StateReader:
     def attach(self, event: Event) -> Event:
         """Gives an event the state that its record in the log had."""
         rest = self._rests.get(self._source)
-        return event if rest is None else event.attach_state(rest, self._num_rows)
+        return event if rest is None else event.attach_state((rest, self._num_rows))
 
 
 def _is_exact(value: object) -> bool:

@@ -125,8 +125,10 @@ class Acting:
         logs.setdefault("epoch", state.epoch)
         row = {**logs, "step": state.global_step}
         # Asking whether a number is a handle takes longer than all the rest.
-        others = [value for value in logs.values() if type(value) is not float]
-        handles = tuple([value for value in others if isinstance(value, Deferred)])
+        handles: tuple[Deferred, ...] = ()
+        for value in logs.values():
+            if type(value) is not float and isinstance(value, Deferred):
+                handles += (value,)
         state.add_log(HistoryRow(row, self._metrics.waits) if handles else row)
         link = self._link
         if link.control.touched:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .metric_buffer import DeferredScalar, MetricBuffer, Number, Scalar
+import torch
+
+from .metric_buffer import DeferredScalar, MetricBuffer, Number, Scalar, number_of
 from .scalars.mean import Mean, Total
 
 
@@ -56,10 +58,14 @@ class LogWindow:
             step: what stands after the loss: figures of the last step. None is left out.
         """
         step = {name: value for name, value in (step or {}).items() if value is not None}
+        if not (self._means or self._latest):
+            values = self._taken_as_it_is(step)
+            if values is not None:
+                return values
         count, means, latest = self._loss_count, self._means, self._latest
         on_device = [mean.on_device for mean in means.values()]
         (loss, *others), _ = self.metrics.push([self._loss_total(), *step.values(), *on_device])
-        values: dict[str, Any] = {}
+        values = {}
         if count:
             assert loss is not None
             values["loss"] = loss / count if isinstance(loss, float) else _divided(loss, count)
@@ -70,6 +76,30 @@ class LogWindow:
         values.update({name: mean.of(total) for (name, mean), total in of_means})
         values.update(latest)
         self._means, self._latest = {}, {}
+        self._begin_anew()
+        return values
+
+    def _taken_as_it_is(self, step: dict[str, Number | None]) -> dict[str, Any] | None:
+        """As `take`, where there is nothing but the loss and figures of the step, and all of them
+        are numbers of the host; None where they are not.
+
+        On its own, since a run that logs each step does this at each step.
+        """
+        total = self._loss_total()
+        if type(total) is not float:
+            if not isinstance(total, torch.Tensor) or not total.is_cpu:
+                return None
+            total = number_of(total)
+        for number in step.values():
+            if type(number) is not float:
+                return None
+        count = self._loss_count
+        if not count:
+            values: dict[str, Any] = step
+        else:
+            values = {"loss": total / count, **step}
+            self._run_loss.add(total)
+            self._run_steps += count
         self._begin_anew()
         return values
 

@@ -9,7 +9,7 @@ import pydantic_core
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from .errors import ArgumentError, StepbusError, nearest
-from .state import StateRest, TrainerState, make_snapshot
+from .state import StateMark, TrainerState, make_snapshot
 from .values import FROZEN, encodable, freeze
 
 SCHEMA_VERSION = 1
@@ -107,14 +107,13 @@ class Event(BaseModel):
         except AttributeError:
             pass
         try:
-            rest: StateRest
-            rest, num_rows = self._captured  # type: ignore[attr-defined]
+            mark: StateMark = self._captured  # type: ignore[attr-defined]
         except AttributeError:
             raise StepbusError(
                 f"This {self.name} event carries no state: it was read from JSON or made by hand. "
                 "Its step and epoch are event.step and event.epoch."
             ) from None
-        state = make_snapshot(rest, self.step, self.epoch, num_rows)
+        state = make_snapshot(mark[0], self.step, self.epoch, mark[1])
         object.__setattr__(self, "_state", state)
         return state
 
@@ -130,9 +129,9 @@ class Event(BaseModel):
         object.__setattr__(self, "_again", True)
         return self
 
-    def attach_state(self, rest: StateRest, num_rows: int) -> Self:
-        """Gives the event the frozen rest of the state it was captured with. For the bus."""
-        object.__setattr__(self, "_captured", (rest, num_rows))
+    def attach_state(self, mark: StateMark) -> Self:
+        """Gives the event the rest of the state that it was captured with. For the bus."""
+        object.__setattr__(self, "_captured", mark)
         return self
 
     def attach_state_of(self, other: "Event") -> Self:

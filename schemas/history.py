@@ -13,6 +13,11 @@ PENDING = "_pending"
 """The attribute of a state that holds the place and the row of what is on its way."""
 
 
+MARK = "_mark"
+"""The attribute of a state that holds how long its history was, for events; None where it may have
+grown since."""
+
+
 class PendingRow(dict[str, Any], ABC):
     """A row some of whose values are still on their way from a device.
 
@@ -47,10 +52,12 @@ class LogHistory:
         own = state.__dict__
         if own.get(PENDING):
             settle(own)
+        own[MARK] = None
         return own["log_history"]
 
     def __set__(self, state: Any, value: object) -> None:
         state.__dict__["log_history"] = value
+        state.__dict__[MARK] = None
 
 
 def add_row(own: dict[str, Any], row: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn, Self, cast
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import CheckpointError
-from .history import PENDING, HistoryView, LogHistory, add_row
+from .history import MARK, PENDING, HistoryView, LogHistory, add_row
 from .values import FrozenDict, freeze
 
 _PER_STEP = frozenset({"global_step", "epoch"})
@@ -70,7 +70,7 @@ class TrainerState:
         own = self.__dict__
         own[name] = value
         if name not in _PER_STEP:
-            own["_rest"] = None
+            own["_rest"] = own[MARK] = None
 
     def advance(self, epoch: float) -> None:
         """Notes that an optimizer step is done; as assigning both, at a third of the cost."""
@@ -91,9 +91,27 @@ class TrainerState:
         values = {k: v for k, v in own.items() if k not in _LEFT_OUT}
         return StateRest(freeze(values), own["log_history"])
 
+    def mark(self) -> StateMark:
+        """What an event keeps of the state: the same object until something is assigned, logged, or
+        the history is read, which its reader may add to."""
+        own = self.__dict__
+        mark: StateMark | None = own.get(MARK)
+        if mark is None:
+            rest = self.rest()
+            mark = own[MARK] = (rest, len(rest.history))
+        return mark
+
+    def new_mark(self) -> StateMark:
+        """As `mark`, made anew and not remembered: for other threads than the state's own."""
+        rest = self.new_rest()
+        return (rest, len(rest.history))
+
     def add_log(self, row: dict[str, Any]) -> None:
         """Adds a row to the history; does not wait for what is on its way in it."""
-        add_row(self.__dict__, row)
+        own = self.__dict__
+        add_row(own, row)
+        rest = own.get("_rest")
+        own[MARK] = None if rest is None else (rest, len(rest.history))
 
     def snapshot(self) -> TrainerState:
         """The state as it is now, read-only."""
@@ -103,7 +121,7 @@ class TrainerState:
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets: the history with numbers in it."""
         self.log_history  # noqa: B018 - settles what is on its way
-        return {name: value for name, value in self.__dict__.items() if name != PENDING}
+        return {name: value for name, value in self.__dict__.items() if name not in (PENDING, MARK)}
 
     def to_json(self) -> str:
         """The text of `trainer_state.json`, in the reference's spelling."""
@@ -144,7 +162,7 @@ class TrainerState:
         return cls.from_json(text, str(json_path))
 
 
-_LEFT_OUT = frozenset({*_PER_STEP, "log_history", "_rest", PENDING})
+_LEFT_OUT = frozenset({*_PER_STEP, "log_history", "_rest", PENDING, MARK})
 _ADAPTER = TypeAdapter(TrainerState)
 TrainerState.log_history = LogHistory()  # type: ignore[assignment]
 
@@ -154,6 +172,10 @@ class StateRest(NamedTuple):
 
     values: FrozenDict[str, Any]
     history: list[dict[str, Any]]
+
+
+StateMark = tuple[StateRest, int]
+"""The rest of the state, and how many rows its history had."""
 
 
 class Snapshot(TrainerState):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...schemas import Event
-from ...schemas.state import StateRest
+from ...schemas.state import StateMark
 
 BEGINNINGS = ("init_end", "train_begin")
 ENDS = ("train_end", "run_failed")
@@ -22,12 +22,12 @@ class Beginnings:
 
     def __init__(self) -> None:
         self._runs: dict[RunKey, dict[str, Event]] = {}
-        self._states: dict[RunKey, tuple[StateRest, int]] = {}
+        self._states: dict[RunKey, StateMark] = {}
 
     def saw(self, event: Event) -> None:
         """Notes an event that has been handled."""
         run = (event.run_id, event.attempt, event.rank)
-        captured: tuple[StateRest, int] | None = getattr(event, "_captured", None)
+        captured: StateMark | None = getattr(event, "_captured", None)
         if captured is not None and run in self._runs:
             self._states[run] = captured
         if event.name in BEGINNINGS:
@@ -49,6 +49,6 @@ class Beginnings:
                 if name in events:
                     copy = events[name].model_copy().attach_state_of(events[name])
                     if state is not None:
-                        copy.attach_state(*state)
+                        copy.attach_state(state)
                     found.append(copy.mark_again())
         return found

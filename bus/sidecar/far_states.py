@@ -40,4 +40,4 @@ class FarStates:
         rest = StateRest(self._values[to], history)
         rows = header["rows"]
         for index, event in enumerate(events):
-            event.attach_state(rest, rows if isinstance(rows, int) else rows[index])
+            event.attach_state((rest, rows if isinstance(rows, int) else rows[index]))

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...schemas import Event
 from ...schemas.history import PendingRow
-from ...schemas.state import StateRest
+from ...schemas.state import StateMark, StateRest
 from ..deferred import Deferred
 from .messages import encode
 
@@ -87,7 +87,7 @@ class SentStates:
 
 
 def _captured(event: Event) -> tuple[StateRest | None, int]:
-    captured: tuple[StateRest, int] | None = getattr(event, "_captured", None)
+    captured: StateMark | None = getattr(event, "_captured", None)
     return captured or (None, 0)
 
 

@@ -34,6 +34,7 @@ from .optimizers import TrainerOptimization
 from .overrides import is_overridden, missing, refuse_overrides, refuse_taken_names
 from .precision import apply_tf32, check_precision
 from .sessions import Sessions
+from .trainer_run import TrainerRun
 from .training import Training
 
 
@@ -195,14 +196,23 @@ class Trainer(
             logs: the values by name; `epoch` is added.
             start_time: when training began, in seconds since 1970; adds the speed in tokens.
         """
-        with self._session("log") as run:
-            if run.has_rounds_to_come and any(isinstance(v, torch.Tensor) for v in logs.values()):
+        run = self._run
+        if run is not None:
+            self._log_in(run, logs, start_time)
+        else:
+            with self._session("log") as run:
+                self._log_in(run, logs, start_time)
+
+    def _log_in(self, run: TrainerRun, logs: dict[str, Any], start_time: float | None) -> None:
+        others = [value for value in logs.values() if type(value) is not float]
+        if others:
+            if run.has_rounds_to_come and any(isinstance(v, torch.Tensor) for v in others):
                 run.log(logs)
                 return
             # As plain numbers: JSON, in which the history is kept, knows no others.
             logs.update(denumpify(logs))
-            self._add_progress(logs, start_time, run)
-            run.emit_log(logs)
+        self._add_progress(logs, start_time, run)
+        run.emit_log(logs)
 
     def log_histogram(self, name: str, values: Any) -> None:
         """Counts how the values of a tensor are spread, for a `histogram` event.

@@ -170,7 +170,7 @@ def test_events_come_back_equal_of_their_class_and_with_their_state(rig: Rig) ->
             delattr(state, "of_a_user")
             state.best_metric = None
         log = Log(seq=number, step=number, epoch=number / 10, logs={"loss": float("inf")})
-        events.append(log.attach_state(state.rest(), len(state.log_history)))
+        events.append(log.attach_state(state.mark()))
     rig.post(events)
     assert rig.log.flush(10)
     came = rig.take(0)
@@ -189,7 +189,7 @@ def test_two_runs_at_once_keep_their_states_apart(rig: Rig) -> None:
     for number in range(20):
         state = states[number % 2]
         state.log_history.append({"n": number})
-        with_state = step(number).attach_state(state.rest(), len(state.log_history))
+        with_state = step(number).attach_state(state.mark())
         events += [with_state, step(100 + number)]  # The second has no state.
     rig.post(events)
     came = rig.take(0)
@@ -206,7 +206,7 @@ def test_a_state_that_changes_at_each_step_takes_no_memory(rig: Rig) -> None:
     state = TrainerState()
     for number in range(300):
         state.num_input_tokens_seen = number * 1_000_000
-        rig.post([step(number).attach_state(state.rest(), 0)])
+        rig.post([step(number).attach_state((state.rest(), 0))])
     assert rig.spillway._kept_values.values == {}
     assert len(rig.spillway._states._sources) == 1
     came = rig.take(0)

@@ -110,7 +110,7 @@ def test_an_event_without_a_run_has_no_state() -> None:
 def test_the_state_of_an_event_has_its_step_and_epoch() -> None:
     live = TrainerState(global_step=9, epoch=0.9, max_steps=10)
     live.log_history.append({"loss": 1.0, "step": 9})
-    event = StepEnd(step=8, epoch=0.8).attach_state(live.rest(), 1)
+    event = StepEnd(step=8, epoch=0.8).attach_state((live.rest(), 1))
     live.log_history.append({"loss": 0.5, "step": 10})
     live.max_steps = 20
     assert (event.state.global_step, event.state.epoch, event.state.max_steps) == (8, 0.8, 10)

@@ -231,6 +231,25 @@ def test_snapshots_share_one_frozen_rest_until_something_else_is_assigned() -> N
     assert rest.values["best_metric"] is None
 
 
+def test_what_events_keep_is_the_same_object_until_the_history_may_have_grown() -> None:
+    live = TrainerState()
+    mark = live.mark()
+    live.advance(0.5)
+    assert live.mark() is mark
+    live.add_log({"step": 1})
+    assert live.mark() == (mark[0], 1)
+    assert live.mark() is live.mark()
+    # As callbacks do it, which know nothing of add_log.
+    live.log_history.append({"step": 2})
+    assert live.mark() == (mark[0], 2)
+    live.log_history = [{"step": 3}]
+    assert live.mark()[1] == 1
+    assert live.mark()[0].history == [{"step": 3}]
+    live.best_metric = 0.5
+    assert live.mark()[0].values["best_metric"] == 0.5
+    assert live.new_mark() == live.mark()
+
+
 def test_a_snapshot_holds_no_copy_of_the_history() -> None:
     live = TrainerState(log_history=[{"step": step} for step in range(10_000)])
     history = live.snapshot().log_history
