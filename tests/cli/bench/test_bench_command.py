@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 Stepbus = Callable[..., subprocess.CompletedProcess[str]]
-SHORT = ("--seconds", "6", "--step-ms", "0.4")
+SHORT = ("--seconds", "3", "--step-ms", "0.4")
 pytestmark = pytest.mark.slow
 
 

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from ...engine.bench.equal_work import Work
 from ...schemas.errors import StepbusError
 from .freezing import descendants, freeze, thaw
+from .leaving import cleanly_on_sigterm
 from .turns import END, FINISH, GO, READY, LoopSpec, Turns, specification
 
 DEADLINE_S = 90.0
@@ -194,6 +195,7 @@ def measure(
     """
     order = random.Random(seed)
     with contextlib.ExitStack() as resources:
+        resources.enter_context(cleanly_on_sigterm())
         processes = []
         for loop in loops:
             folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))

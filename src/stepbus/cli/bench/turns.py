@@ -23,6 +23,7 @@ import torch
 
 from ...engine.bench.equal_work import Work, digest
 from ...engine.bench.loops import Loop, StepWatch, TurnsOver
+from .leaving import end_with
 
 READY, GO, FINISH, END = b"r", b"g", b"f", b"e"
 """From the loop: it stands at the top of a step. To it: step on; run to your end; leave."""
@@ -147,6 +148,7 @@ def specification(
             "inbox": inbox,
             "outbox": outbox,
             "result": str(result),
+            "parent": os.getpid(),
         }
     )
 
@@ -154,6 +156,7 @@ def specification(
 def main() -> None:
     """Does the trainings of the specification, one after the other; writes what was measured."""
     spec: dict[str, Any] = json.loads(sys.argv[1])
+    end_with(spec["parent"])
     torch.set_num_threads(1)
     module, _, name = spec["target"].partition(":")
     loop: Loop = getattr(importlib.import_module(module), name)
