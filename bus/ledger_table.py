@@ -57,6 +57,8 @@ def run_lines(run: RunCost) -> list[str]:
     if run.votes:
         verdicts = f": {listed(run.verdicts)}" if run.verdicts else ""
         lines.append(f"{run.votes:,} votes{verdicts}")
+    if run.left_behind:
+        lines.append(f"its host was cancelled and went on before {run.left_behind} had stopped")
     return lines
 
 

@@ -54,6 +54,8 @@ class RunCost(BaseModel):
     """Votes that were cast, those of the schedule left out."""
     verdicts: dict[str, int] = {}
     """What came of them, by outcome: acted, vetoed, refused, late, expired."""
+    left_behind: str = ""
+    """The training thread, where its host was cancelled and went on before it had stopped."""
 
 
 class RunAccount:
@@ -68,6 +70,7 @@ class RunAccount:
         self.note_step = self._unread.append
         self.log_s = 0.0
         self.verdicts: Counter[str] = Counter()
+        self.left_behind = ""
         self._lock = threading.Lock()
         self._steps = 0
         self._bus_s = 0.0
@@ -127,6 +130,7 @@ class RunAccount:
                 drain_s=self._drain_s,
                 votes=votes,
                 verdicts=dict(self.verdicts),
+                left_behind=self.left_behind,
             )
 
     def _quantile_s(self, share: float) -> float:

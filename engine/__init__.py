@@ -1,5 +1,6 @@
 """What happens: the run, its loop, evaluations, checkpoints, and the model of the demo."""
 
+from .async_host import run_async
 from .checkpoint import get_last_checkpoint
 from .rng import enable_full_determinism, set_seed
 from .schedules import get_scheduler
@@ -12,5 +13,6 @@ __all__ = [
     "enable_full_determinism",
     "get_last_checkpoint",
     "get_scheduler",
+    "run_async",
     "set_seed",
 ]

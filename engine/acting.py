@@ -15,6 +15,7 @@ from ..schemas import Action, TrainingArguments
 from ..schemas.strategies import SaveStrategy
 from .evaluating import Evaluating
 from .front_end import FrontEnd
+from .hosting import Hosted
 from .log_window import LogWindow
 from .metric_buffer import Number, as_now
 from .rounds import Act, Rounds, Unavailable
@@ -37,6 +38,7 @@ class Acting:
         optimizer: torch.optim.Optimizer | None,
         signals: StopSignals | None,
         front_end: FrontEnd,
+        hosted: Hosted | None = None,
     ) -> None:
         self._front_end = front_end
         self._last_logged = link.state.global_step
@@ -49,6 +51,7 @@ class Acting:
         """What has been measured since the last log."""
         self._optimizer = optimizer
         self._signals = signals
+        self._hosted = hosted
         self._metrics = window.metrics
         self._metrics.waits.begin(link.account, link.pulse.thread_id)
         self._step_end = link.emitters["step_end"]
@@ -197,6 +200,8 @@ class Acting:
             raise Unavailable("the loop gave no evaluate= function")
         if self._signals is not None and self._signals.received is not None:
             raise Unavailable(f"not begun: {self._signals.received.name} was received")
+        if self._hosted is not None and self._hosted.cancelled:
+            raise Unavailable("not begun: the host was cancelled")
         voted = not any(cast.scheduled for cast in outcome.casts)
         with self._timed():
             neutral = voted or self._front_end.evaluates_neutrally
@@ -213,10 +218,11 @@ class Acting:
 
     def _save(self, outcome: Outcome) -> str:
         link, saving = self._link, self._saving
-        left_s = self._signals.left_s(self._args.preemption_budget_s) if self._signals else None
+        left_s = self._left_s()
         if left_s is not None and saving.last_save_s > left_s:
+            what = "signal" if self._signals and self._signals.received else "cancellation"
             raise Unavailable(
-                f"the last save took {saving.last_save_s:.1f} s, the signal leaves {left_s:.1f} s"
+                f"the last save took {saving.last_save_s:.1f} s, the {what} leaves {left_s:.1f} s"
             )
         if left_s is not None and saving.holds_step:
             raise Unavailable(f"{saving.folder.name} has been written already")
@@ -229,6 +235,13 @@ class Acting:
             link.emit("save", values, note=lease)
             link.bus.request(lambda: lease.release(IN_TRANSIT))
         return str(values["path"])
+
+    def _left_s(self) -> float | None:
+        """What a signal, or a host that was cancelled, leaves, s; None where neither came."""
+        left_s = self._signals.left_s(self._args.preemption_budget_s) if self._signals else None
+        if left_s is None and self._hosted is not None:
+            left_s = self._hosted.left_s()
+        return left_s
 
     @contextlib.contextmanager
     def _timed(self, *, log: bool = False) -> Iterator[None]:

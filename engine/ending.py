@@ -21,6 +21,7 @@ from ..schemas.strategies import steps_of
 from .callback_list import CallbackList
 from .environment import num_parameters
 from .front_end import FrontEnd
+from .hosting import Hosted
 from .parts import Resumed
 from .saving import Saving
 from .signals import StopSignals
@@ -82,6 +83,7 @@ class Ending:
         callbacks: CallbackList,
         signals: StopSignals | None,
         front_end: FrontEnd,
+        hosted: Hosted | None = None,
     ) -> None:
         self._front_end = front_end
         self._args = args
@@ -89,6 +91,7 @@ class Ending:
         self._bus = bus
         self._callbacks = callbacks
         self._signals = signals
+        self._hosted = hosted
         self._link: RunLink | None = None
         self._holds_bus = False
         self._subscribed = False
@@ -260,7 +263,11 @@ class Ending:
         return self._bus.ledger_of(self._link) if self._link is not None else self._bus.ledger
 
     def _obey_signal(self) -> None:
-        """After a signal, waits for no longer than it leaves."""
+        """After a signal, or when the host was cancelled, waits for no longer than that leaves."""
+        if self._hosted is not None:
+            left_s = self._hosted.left_s()
+            if left_s is not None:
+                self.drain.limit(left_s)
         if self._signals is not None:
             left_s = self._signals.left_s(self._args.preemption_budget_s)
             if left_s is not None:

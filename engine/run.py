@@ -20,6 +20,7 @@ from .data_order import DataOrder
 from .ending import AFTER_ERROR_S, Ending
 from .environment import device_of
 from .front_end import FrontEnd
+from .hosting import HOSTED
 from .metric_buffer import Number, Scalar, number_of
 from .optimizer_hooks import OptimizerHooks
 from .parts import RunParts, Stateful
@@ -86,6 +87,7 @@ class Run:
         self._resources = contextlib.ExitStack()
         self._batches: Iterator[Any] | None = None
         self._link: RunLink | None = None
+        self._hosted = HOSTED.get()
         self._early_votes: list[Vote] = []
         self._train_loader: Any = None
         self._close_step: Callable[[Number | None, Number | None], None] = self._refuse_step
@@ -97,8 +99,9 @@ class Run:
             raise StepbusError(
                 f"This {type(self).__name__} has been entered before: make a new one."
             )
+        hosted = self._hosted = HOSTED.get()
         self._ending = Ending(
-            self.args, self.state, self.bus, self._callbacks, self._signals, self._front_end
+            self.args, self.state, self.bus, self._callbacks, self._signals, self._front_end, hosted
         )
         self._resources.callback(self._ending.close_bus, for_good=self._owns_bus)
         try:
@@ -141,9 +144,12 @@ class Run:
         link.context = self._gate_context
         self._callbacks.enter_gate(link)
         working = self._working = Working(
-            args, link, saving, parts, self._front_end, self.optimizer, self._signals
+            args, link, saving, parts, self._front_end, self.optimizer, self._signals, self._hosted
         )
         self._ending.opened(link, working, saving)
+        if self._hosted is not None:
+            self._hosted.opened(link)
+            self._resources.callback(self._hosted.closed, link)
         if self._signals is not None:
             self._resources.enter_context(self._signals)
         if self.optimizer is not None and not self._front_end.announces_optimizer:

@@ -10,6 +10,7 @@ from .acting import Acting
 from .evaluating import Evaluating
 from .front_end import FrontEnd
 from .histograms import Histograms
+from .hosting import Hosted
 from .non_finite import NonFiniteWatch
 from .parts import RunParts
 from .rng import preserved_rng
@@ -31,6 +32,7 @@ class Working:
         front_end: FrontEnd,
         optimizer: torch.optim.Optimizer | None,
         signals: StopSignals | None,
+        hosted: Hosted | None = None,
     ) -> None:
         # One for all handlers: it remembers what is dear to read.
         keeper = preserved_rng()
@@ -50,6 +52,7 @@ class Working:
             optimizer,
             signals,
             front_end,
+            hosted,
         )
         self.rounds.actions = self.acting.actions()
         parts.leaves_epoch = self.rounds.leaves_epoch

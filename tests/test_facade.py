@@ -24,7 +24,7 @@ Stalled StepBegin StepEnd StepbusError StructuredLog Subscriber SubscriberBehind
 SubstepEnd TensorBoardCallback TrainBegin TrainEnd TrainOutput Trainer TrainerCallback
 TrainerControl TrainerState TrainingArguments TrainingEvent TrainingRun UnknownEvent Verdict Vote
 VotePolicy __version__ default_data_collator enable_full_determinism get_last_checkpoint
-get_scheduler on parse_event set_seed
+get_scheduler on parse_event run_async set_seed
 """.split()
 
 

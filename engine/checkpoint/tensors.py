@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def write_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     folder.mkdir()
     planner = DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
     try:
-        with _quietly():
+        with _quiet:
             save(dict(tensors), storage_writer=_Writer(folder), planner=planner, no_dist=True)
         return
     except CheckpointException as error:
@@ -58,7 +59,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
             if not isinstance(entry, BytesStorageMetadata)
         }
         reader = _Reader(folder, metadata)
-        with _quietly():
+        with _quiet:
             load(tensors, storage_reader=reader, planner=_Planner(), no_dist=True)
     except CheckpointException as error:
         original = _original(error)
@@ -70,17 +71,35 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without torch's warning that this is one process, and its log of each error and call."""
-    before = _TORCH_LOG.disabled
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_ONE_PROCESS)
-        _TORCH_LOG.disabled = True
-        try:
-            yield
-        finally:
-            _TORCH_LOG.disabled = before
+class _Quiet:
+    """Without torch's warning that this is one process, and its log of each error and call.
+
+    Both are of the whole process: with several trainings in it, the first to come in switches them
+    off and the last to go out puts them back as they were.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._put_back = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._put_back.callback(setattr, _TORCH_LOG, "disabled", _TORCH_LOG.disabled)
+                self._put_back.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", message=_ONE_PROCESS)
+                _TORCH_LOG.disabled = True
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._put_back.close()
+
+
+_quiet = _Quiet()
 
 
 class _Writer(FileSystemWriter):

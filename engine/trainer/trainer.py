@@ -132,6 +132,7 @@ class Trainer(
 
         self.state = TrainerState()
         self.is_in_train = False
+        self._awaited = False
         self.current_gradient_accumulation_steps = 1
         self._scaler = None
         self._submodules = list(self.model.modules())

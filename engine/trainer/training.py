@@ -12,8 +12,10 @@ from torch import nn
 
 from ...bus.diagnostics import get_logger
 from ...schemas import TrainerState
-from ...schemas.errors import ArgumentError
+from ...schemas.errors import ArgumentError, StepbusError
+from ..async_host import run_async
 from ..data_order import num_batches
+from ..hosting import OnCancel
 from ..metric_buffer import DeferredScalar
 from ..rng import enable_full_determinism, set_seed
 from ..signals import StopSignals
@@ -51,6 +53,7 @@ class Training(TrainingLoop, Sessions):
     create_optimizer_and_scheduler: Callable[..., None]
     num_examples: Callable[[Any], int]
     label_names: list[str]
+    _awaited: bool
     _started_s: float
     _train_batch_size: int
     _created_lr_scheduler: bool
@@ -101,6 +104,59 @@ class Training(TrainingLoop, Sessions):
             raise
         finally:
             self.is_in_train = False
+
+    async def train_async(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+        *,
+        on_cancel: OnCancel = "stop",
+        stop_timeout: float | None = None,
+    ) -> TrainOutput:
+        """As `train`, in a thread of its own, beside an event loop of asyncio or trio.
+
+        No signal handlers are installed. A cancellation is a vote to stop: the training stops
+        after its present step, and the cancellation goes on; see `run_async`.
+
+        Args:
+            resume_from_checkpoint, trial, ignore_keys_for_eval: as `train`.
+            on_cancel: what a cancellation asks for: "stop", or "save" for a checkpoint before it.
+            stop_timeout: how long a cancelled training has for its step, its checkpoint and its
+                subscribers, s; `preemption_budget_s` of the arguments by default.
+
+        Raises:
+            StepbusError: this Trainer is training already.
+            ArgumentError, DataError, CheckpointError: as `train`.
+        """
+        if self._awaited or self.is_in_train:
+            raise StepbusError(
+                "This Trainer is training already: await that training, or make another Trainer."
+            )
+        budget_s = float(self.args.preemption_budget_s)
+
+        begun = False
+
+        def train() -> TrainOutput:
+            nonlocal begun
+            begun = True
+            try:
+                return self.train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+            finally:
+                # Here, since a thread that is left behind may train on.
+                self._awaited = False
+
+        self._awaited = True
+        try:
+            return await run_async(
+                train,
+                on_cancel=on_cancel,
+                stop_timeout=budget_s if stop_timeout is None else stop_timeout,
+                name=Path(self.args.output_dir).name,
+            )
+        finally:
+            if not begun:
+                self._awaited = False
 
     def _tell_how_to_go_on(self, interrupt: KeyboardInterrupt) -> None:
         """Adds to an interrupt where the training was saved, if it was."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .engine import enable_full_determinism as enable_full_determinism
     from .engine import get_last_checkpoint as get_last_checkpoint
     from .engine import get_scheduler as get_scheduler
+    from .engine import run_async as run_async
     from .engine import set_seed as set_seed
     from .engine.trainer import DefaultDataCollator as DefaultDataCollator
     from .engine.trainer import EvalLoopOutput as EvalLoopOutput
@@ -113,6 +114,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "enable_full_determinism",
         "get_last_checkpoint",
         "get_scheduler",
+        "run_async",
         "set_seed",
     ),
     "engine.trainer": (
