@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..bus import RunLink
@@ -26,8 +26,9 @@ class Stop(NamedTuple):
     scheduled: bool = False
 
 
-Act = Callable[[Outcome], str]
-"""Does what was carried and says what it did; raises Unavailable where it cannot."""
+Act = Callable[[Outcome], str | None]
+"""Does what was carried and says what it did; raises Unavailable where it cannot. None where it
+has only asked another for it, and puts on record itself what came of that."""
 
 
 class Rounds:
@@ -38,14 +39,24 @@ class Rounds:
         self._signals = signals
         self._in_round = False
         self.actions: Mapping[Action, Act] = {}
+        """What to call for each action. For a stop or a stop of the epoch it need not be given."""
+        self.refusal = ""
+        """Why nothing that is voted for is done; empty where it is."""
+        self.vetoed: Callable[[Action], None] = lambda action: None
+        """Hears of an action that was asked for and vetoed."""
         self.stop: Stop | None = None
         self.stop_epoch: Stop | None = None
 
-    def hold(self, point: str, *, stops: bool = True) -> None:
+    def hold(self, point: str, *, stops: bool = True, only: Sequence[Action] = ACTED_ON) -> None:
         """One round: each action at most once; what its own events ask for is acted on too.
 
         A vote for an action that has been acted on in this round waits for the next one, so that
         a callback that asks for a log at each log does not go on for ever.
+
+        Args:
+            point: the event after which the votes are counted.
+            stops: whether the loop, or the epoch, may be left here.
+            only: what else may be done here; votes for the rest wait.
         """
         link, signals = self._link, self._signals
         if signals is not None and signals.unheard:
@@ -57,7 +68,7 @@ class Rounds:
         self._in_round = True
         try:
             acted: set[Action] = set()
-            while (outcome := self._next(acted)) is not None:
+            while (outcome := self._next(acted, only)) is not None:
                 acted.add(outcome.action)
                 self._carry_out(outcome, point)
                 point = outcome.action
@@ -109,9 +120,9 @@ class Rounds:
         votes = self._link.votes
         return votes.has_votes and votes.wants(action, self._link.state.global_step, by_vote=True)
 
-    def _next(self, acted: set[Action]) -> Outcome | None:
+    def _next(self, acted: set[Action], only: Sequence[Action]) -> Outcome | None:
         step = self._link.state.global_step
-        for action in ACTED_ON:
+        for action in only:
             if action not in acted:
                 outcome = self._link.votes.decide(action, step)
                 if outcome is not None:
@@ -122,16 +133,20 @@ class Rounds:
         if not outcome.decision.carried:
             self._record_vetoed(outcome, point)
             return
+        if self.refusal:
+            self.record(outcome, "refused", point, self.refusal)
+            return
         self._link.control.show(outcome.action)
         try:
             detail = self.actions[outcome.action](outcome)
         except Unavailable as why:
-            self._record(outcome, "refused", point, str(why))
+            self.record(outcome, "refused", point, str(why))
         except BaseException as error:
-            self._record(outcome, "refused", point, f"it failed: {type(error).__name__}: {error}")
+            self.record(outcome, "refused", point, f"it failed: {type(error).__name__}: {error}")
             raise
         else:
-            self._record(outcome, "acted", point, detail)
+            if detail is not None:
+                self.record(outcome, "acted", point, detail)
 
     def _decide_stops(self, point: str) -> None:
         for action, detail in LEAVES.items():
@@ -141,6 +156,9 @@ class Rounds:
             if not outcome.decision.carried:
                 self._record_vetoed(outcome, point)
                 continue
+            if self.refusal:
+                self.record(outcome, "refused", point, self.refusal)
+                continue
             self._link.control.show(action)
             votes = outcome.decision.votes
             voters = ", ".join(vote.voter for vote in votes)
@@ -149,13 +167,16 @@ class Rounds:
                 self.stop = stop
             else:
                 self.stop_epoch = stop
-            self._record(outcome, "acted", point, detail)
+            act = self.actions.get(action)
+            self.record(outcome, "acted", point, (act(outcome) if act else None) or detail)
 
     def _record_vetoed(self, outcome: Outcome, point: str) -> None:
         self._link.control.reset(outcome.action)
-        self._record(outcome, "vetoed", point, _reasons(outcome.decision.vetoes))
+        self.vetoed(outcome.action)
+        self.record(outcome, "vetoed", point, _reasons(outcome.decision.vetoes))
 
-    def _record(self, outcome: Outcome, result: str, point: str, detail: str) -> None:
+    def record(self, outcome: Outcome, result: str, point: str, detail: str) -> None:
+        """Says what came of the votes for an action; nothing where the schedule alone asked."""
         if not outcome.scheduled:
             self._emit(outcome.action, result, outcome.casts, point, detail)
 

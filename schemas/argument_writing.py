@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -64,6 +65,20 @@ def _plain_item(key: Any, value: Any) -> Any:
     if key == "dtype" and value is not None and not isinstance(value, str):
         return str(value).rpartition(".")[2]
     return _plain(value)
+
+
+def frozen_arguments(values: Mapping[str, Any]) -> FrozenDict[str, Any]:
+    """The arguments of another trainer as events carry them: read-only, foreign objects as text,
+    and those named `..._token` as `<..._TOKEN>`, all the way down."""
+    return FrozenDict({str(name): _masked(str(name), item) for name, item in values.items()})
+
+
+def _masked(name: str, value: Any) -> Any:
+    if name.endswith("_token") and value is not None:
+        return f"<{name.upper()}>"
+    if isinstance(value, Mapping):
+        return frozen_arguments(value)
+    return _frozen(_plain(value))
 
 
 def _frozen(value: Any) -> Any:
