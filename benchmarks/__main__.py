@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import traceback
@@ -15,7 +16,7 @@ from stepbus.cli.bench.machine import machine, versions
 
 from . import cuda, emit, engines, growth, hostile, throughput, whole
 from .part import Part, Tell
-from .report import PEERS, markdown, write
+from .report import PEERS, kept, markdown, write
 
 PARTS: dict[str, Callable[[bool, Tell], Part]] = {
     "emit": emit.run,
@@ -36,7 +37,11 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="three minutes instead of an hour")
     parser.add_argument(
-        "--report", type=Path, metavar="DIR", help="write report.md, report.json and charts here"
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="write report.md, report.json and charts here; other parts of a report that is there, "
+        "of this machine and these packages, are kept",
     )
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in PARTS]
@@ -48,12 +53,11 @@ def main() -> None:
     def tell(text: str) -> None:
         print(f"[{time.monotonic() - begun_s:5.0f} s] {text}", file=sys.stderr, flush=True)
 
-    parts: list[Part] = []
+    names = [name for name in PARTS if name in (options.names or PARTS)]
+    parts = kept(options.report, quick=options.quick, renewed=names) if options.report else []
     failed = False
-    for name, run in PARTS.items():
-        if name not in (options.names or PARTS):
-            continue
-        started = time.monotonic()
+    for name in names:
+        run, started, load = PARTS[name], time.monotonic(), os.getloadavg()[0]
         try:
             part = run(options.quick, tell)
         except Exception as error:
@@ -61,8 +65,9 @@ def main() -> None:
             failed = True
             traceback.print_exc()
             part = Part(name, name.capitalize(), gaps=[f"the part failed: {error}"])
-        part.seconds = time.monotonic() - started
+        part.seconds, part.load = time.monotonic() - started, load
         parts.append(part)
+        parts.sort(key=lambda part: list(PARTS).index(part.name))
         if options.report is not None:
             paths = write(options.report, parts, quick=options.quick)
     if options.report is None:

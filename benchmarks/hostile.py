@@ -18,6 +18,8 @@ KINDS = {
     "sleeps": ("benchmarks.hostile_subscribers:Sleeper", "sleeps 20 ms per event"),
     "burns": ("benchmarks.hostile_subscribers:Burner", "burns 5 ms of Python per event"),
 }
+DIES_AFTER = 2_000
+LIVES = (("left alone", 0), ("killed", DIES_AFTER))
 NOTE = """\
 One event a step. A thread that burns Python holds the interpreter lock for milliseconds now and \
 then: look at the mean and the p99, the median may not show it. Where the second core is busy \
@@ -27,10 +29,10 @@ with other programs, part of that harm is hidden."""
 def run(quick: bool, tell: Tell) -> Part:
     """Measures this part."""
     part = Part(PART, "Hostile subscribers, by delivery", notes=[NOTE])
-    lengths = [SHORT, LONG]
+    lengths = [SHORT] if quick else [SHORT, LONG]
     for kind, (target, title) in KINDS.items():
         specs = _loops(part, kind, target)
-        seconds = len(specs) * (1.6 if quick else 22.0)
+        seconds = len(specs) * (1.4 if quick else 22.0)
         tell(f"a subscriber that {title}")
         trainings = [steady(length, seconds) for length in lengths]
         taken = measure(specs, trainings, seed=0, deadline_s=DEADLINE_S)
@@ -43,7 +45,36 @@ def run(quick: bool, tell: Tell) -> Part:
                     for row in each.facts.get("ledger", [])
                     if row["subscriber"] == "subject"
                 ]
+    if quick:
+        part.gaps.append("5 ms steps, and a process that is killed: left out by --quick")
+    else:
+        _deaths(part, tell)
     return part
+
+
+def _deaths(part: Part, tell: Tell) -> None:
+    """A step whose subscriber's process is killed again and again, beside one where it is not."""
+    title = f"its process killed after every {DIES_AFTER:,} events"
+    options = {"logging_steps": 0, "where": "process"}
+    target = "benchmarks.hostile_subscribers:Mortal"
+    mortal = {
+        name: asdict(Subject(target, "subscriber", {"after": after})) for name, after in LIVES
+    }
+    specs = [LoopSpec(RAW, name="raw"), LoopSpec(RAW, name=CONTROL)]
+    specs += [
+        LoopSpec(VARIANTS, options | {"subject": subject}, f"stepbus, process, {name}")
+        for name, subject in mortal.items()
+    ]
+    tell(f"a subscriber with {title}")
+    (steps,) = measure(specs, [steady(SHORT, len(specs) * 22.0)], seed=0, deadline_s=DEADLINE_S)
+    part.figures += compared(PART, f"{SHORT.name}, {title}", specs, [steps])
+    for spec, each in zip(specs, steps, strict=True):
+        part.notes += [
+            f"{spec.name}: {row['handled']:,} events handled, some of them twice, "
+            f"{sum(row['dropped'].values()):,} dropped, {row['pending']:,} waited at the end"
+            for row in each.facts.get("ledger", [])
+            if row["subscriber"] == "subject"
+        ]
 
 
 def _loops(part: Part, kind: str, target: str) -> list[LoopSpec]:

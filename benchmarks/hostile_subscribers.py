@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 from stepbus import StepEnd, Subscriber
@@ -36,3 +38,21 @@ class Burner(Subscriber):
     def on_step_end(self, event: StepEnd) -> None:
         """Burns."""
         burn()
+
+
+class Mortal(Subscriber):
+    """Has its own process killed after every so many steps; for delivery in a process alone.
+
+    Args:
+        after: steps from one death to the next; 0 for none.
+    """
+
+    def __init__(self, after: int = 0) -> None:
+        self._after = after
+        self._count = 0
+
+    def on_step_end(self, event: StepEnd) -> None:
+        """Counts, and ends the process when it is time."""
+        self._count += 1
+        if self._count == self._after:
+            os.kill(os.getpid(), signal.SIGKILL)

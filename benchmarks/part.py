@@ -24,7 +24,20 @@ class Part:
     """How to read the figures."""
     seconds: float = 0.0
     """How long it took."""
+    load: float = 0.0
+    """The machine's load average over a minute when it began."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self) | {"figures": [figure.to_json() for figure in self.figures]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Part:
+        """What `to_json` made plain."""
+        return cls(**values | {"figures": [_figure(each) for each in values["figures"]]})
+
+
+def _figure(values: dict[str, Any]) -> Figure:
+    given = {name: value for name, value in values.items() if name != "verdict"}
+    low_high = given["interval"]
+    return Figure(**given | {"interval": None if low_high is None else tuple(low_high)})

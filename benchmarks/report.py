@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from stepbus.cli.bench.figures import Figure, shown
@@ -68,6 +69,31 @@ def write(folder: Path, parts: Sequence[Part], *, quick: bool) -> list[Path]:
     return [as_markdown, as_json, *charts.values()]
 
 
+def kept(folder: Path, *, quick: bool, renewed: Collection[str]) -> list[Part]:
+    """Parts of a former report in a folder that stand beside those which are measured again.
+
+    None where there is no report, or one of another kind, machine or set of packages.
+
+    Args:
+        folder: where it is.
+        quick: which kind of report is being made.
+        renewed: names of the parts that are measured again.
+    """
+    try:
+        document = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    here = {name: fact for name, fact in machine().items() if name not in ("load", "time")}
+    alike = (
+        document["schema_version"] == SCHEMA_VERSION
+        and document["quick"] == quick
+        and document["versions"] == versions(PEERS)
+        and here.items() <= document["machine"].items()
+    )
+    parts = document["parts"] if alike else []
+    return [Part.from_json(part) for part in parts if part["name"] not in renewed]
+
+
 def markdown(
     parts: Sequence[Part],
     here: dict[str, str],
@@ -87,6 +113,7 @@ def markdown(
     lines += _budget_table(parts)
     for part in parts:
         lines += ["", f"## {part.title}", ""]
+        lines += [f"Took {part.seconds:.0f} s, from a load of {part.load:.1f} on.", ""]
         lines += part.notes[:1]
         if part.name in charts:
             lines += ["", f"![{part.title}]({charts[part.name].name})"]
@@ -100,7 +127,7 @@ def markdown(
 
 
 def _judged(part: Part) -> Part:
-    return Part(part.name, part.title, judged(part.figures), part.gaps, part.notes, part.seconds)
+    return dataclasses.replace(part, figures=judged(part.figures))
 
 
 def _all_figures(parts: Sequence[Part]) -> list[Figure]:
