@@ -28,6 +28,9 @@ log = get_logger()
 
 TICK_S = 0.010
 """Between two looks at the queue."""
+BUSY_EVENTS, BUSY_TICKS = 16, 2.5
+"""After a look that found so many events the next comes so many ticks later: each wakes up several
+threads, which a step of less than a millisecond feels, and nobody sees such a delay."""
 SLICE_S = 0.0003
 """How long the pump works before it lets go of the interpreter lock."""
 SLICE_EVENTS = 8
@@ -63,6 +66,8 @@ class Pump:
         self._queue = queue
         self._tick_s = tick_s
         self._attention = threading.Event()
+        self._num_found = 0
+        """Events since it last woke up."""
         self._ended = False
         self._give_up_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="stepbus-pump", daemon=True)
@@ -131,14 +136,19 @@ class Pump:
 
     def _run(self) -> None:
         while not self._ended:
-            # A hundred times a second is felt by a short step: not where nobody listens.
-            self._attention.wait(self._tick_s if self._bus.is_heard else LOOK_AT_WORKERS_S)
+            self._attention.wait(self._pause_s())
             self._attention.clear()
+            self._num_found = 0
             more = True
             while more and not self._ended:
                 more = self._work()
                 # After each slice, since there may be more to do for ever.
                 self._look()
+
+    def _pause_s(self) -> float:
+        if not self._bus.is_heard:
+            return LOOK_AT_WORKERS_S
+        return self._tick_s * (BUSY_TICKS if self._num_found >= BUSY_EVENTS else 1)
 
     def _own_fault(self, what: str, error: Exception) -> None:
         # What is behind it must still get out.
@@ -188,6 +198,7 @@ class Pump:
                     if self._ended:
                         return False
             num_events += 1
+            self._num_found += 1
             if num_events % SLICE_EVENTS == 0 and time.perf_counter() > end:
                 return False
         return False

@@ -1,6 +1,7 @@
 """Order and numbers: what each subscriber sees of what was emitted."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepbus.bus import EventBus, RunLink
+from stepbus.bus.pump import BUSY_TICKS, TICK_S
 from stepbus.bus.testing import Recorder
 from stepbus.schemas import Event, Log, StepEnd, TrainerState
 
@@ -205,6 +207,39 @@ def test_flush_covers_all_that_was_emitted_before_it(bus: EventBus) -> None:
         emit(link, "step_end")
         assert bus.flush(10)
         assert len(recorder.events) == round_
+
+
+class Attention(threading.Event):
+    """Notes how long somebody was ready to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        return super().wait(timeout)
+
+
+def test_a_look_that_found_much_is_followed_by_a_longer_pause(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, attention = Recorder(), Attention()
+    bus.subscribe("step_end")(recorder)
+    link = bus.open_run(TrainerState())
+    monkeypatch.setattr(bus._pump, "_attention", attention)
+    pauses = {TICK_S, BUSY_TICKS * TICK_S}
+    deadline = time.monotonic() + 20
+    while set(attention.waits) != pauses:
+        assert time.monotonic() < deadline, attention.waits
+        before = len(attention.waits)
+        for _ in range(50):
+            emit(link, "step_end")
+        assert bus.flush(10)
+        # It waits again: once for long, then as ever.
+        while len(attention.waits) < before + 2:
+            assert time.monotonic() < deadline, attention.waits
+            threading.Event().wait(0.001)
 
 
 def test_an_event_that_cannot_be_built_does_not_hold_up_the_others(
