@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ from ..schemas.errors import ArgumentError, BusClosedError
 from ..schemas.event import event_class
 from . import fork
 from .built_in import BuiltInCallback, sides_of
-from .checks import check_seconds
+from .checks import check_count, check_seconds
 from .clock import Clock, SystemClock
 from .control_channel import Cast, ControlChannel, Settle
 from .event_stream import EventStream, StreamWorker, no_votes
 from .filters import Filter
+from .late_reader import LateReader, Wanted, check_since
 from .ledger import Ledger
 from .lifetime import BusLifetime
 from .mailbox import Overflow
 from .published import Published
 from .pump import Request
+from .replay import Replay, ReplaySubscription
 from .run_link import RunLink
 from .stall_watch import LEAST_S
 from .subscribing import Subscribing
@@ -44,9 +46,11 @@ class EventBus(BusLifetime, Subscribing):
         policies: what it takes to carry an action, where that is not *any vote*.
         stall_after: no silence of the training thread shorter than this is a stall, s.
         clock: where the bus reads the time; for tests.
+        replay: keep what happens for readers that come late, `events(since=...)`, on disk: True
+            for the last 100,000 events, or a number of them.
 
     Raises:
-        ArgumentError: an unknown backend or action, or a time that is not positive.
+        ArgumentError: an unknown backend or action, or a time or number that is not positive.
     """
 
     def __init__(
@@ -58,13 +62,19 @@ class EventBus(BusLifetime, Subscribing):
         policies: Mapping[Action, VotePolicy] | None = None,
         stall_after: float = LEAST_S,
         clock: Clock | None = None,
+        replay: bool | int = False,
     ) -> None:
         check_seconds("stall_after", stall_after)
+        if not isinstance(replay, bool):
+            check_count("replay", replay, 1)
         _check_policies(policies or {})
         super().__init__(
             ControlChannel(clock or SystemClock(), policies), backend, drain_timeout, setup_timeout
         )
         self._stall_after = stall_after
+        if replay:
+            self._replay = Replay() if replay is True else Replay(replay)
+            self._add(ReplaySubscription(self._replay))
         fork.register(self)
 
     @property
@@ -135,34 +145,74 @@ class EventBus(BusLifetime, Subscribing):
         mailbox_size: int | None = None,
         every: int | None = None,
         when: Callable[[Any], object] | None = None,
+        run_id: str | Collection[str] | None = None,
+        since: int | tuple[int, int] | None = None,
         name: str = "events()",
     ) -> EventStream:
         """An async iterator over events of some kinds (all, where none is named).
 
         It begins with what is emitted after this call, and ends when the bus closes or after an
-        event of a kind in `until`, which no filter keeps out; a run that fails ends what waits for
-        `train_end` too. Works on asyncio and trio, on any loop of the process.
+        event of a kind in `until`, which no filter but `run_id` keeps out; a run that fails ends
+        what waits for `train_end` too. Works on asyncio and trio, on any loop of the process.
+
+        With `since` it begins at a number (`seq`) of the run `run_id`, or at an attempt and a
+        number; without a `run_id`, 0 begins with all that is kept. The bus must have been made
+        with `replay`, which keeps what is not said several times a step. What was before the call
+        comes first, then what follows, without gap and without repeat. Such events were read from
+        JSON: they have no `state`, and hold no checkpoint back. One that asks for the events after
+        the last of a run ends at once.
 
         Raises:
             BusClosedError: the bus is closed.
-            ArgumentError: as `subscribe`.
+            EventsGoneError: what `since` asks for is no longer kept.
+            ArgumentError: as `subscribe`; a `since` on a bus that keeps nothing, or of kinds that
+                are not kept.
         """
         self._check_open()
-        chosen = Filter(every=every, when=when)
-        kinds = [Event if event == "*" else event_class(event) for event in events] or [Event]
+        chosen = Filter(every=every, when=when, run_id=run_id)
+        kinds = tuple(Event if event == "*" else event_class(event) for event in events)
         last = _endings(until)
-        routes = [Route(kind, no_votes, chosen) for kind in kinds if kind not in last]
-        routes += [Route(kind, no_votes, Filter()) for kind in last]
+        if since is not None:
+            others = {
+                "every": every,
+                "mailbox_size": mailbox_size,
+                "overflow": "" if overflow == "spill" else overflow,
+                "run_id (several)": not isinstance(run_id, str | None),
+            }
+            run = run_id if isinstance(run_id, str) else None
+            check_since(since, run, (*kinds, *last), others)
+            return self._late_stream(kinds or (Event,), last, run, since, when)
+        routes = [Route(kind, no_votes, chosen) for kind in kinds or (Event,) if kind not in last]
+        routes += [Route(kind, no_votes, Filter(run_id=run_id)) for kind in last]
         options = Options(overflow=overflow, mailbox_size=mailbox_size, name=name)
         subscription = Subscription(no_votes, routes, options)
         subscription.renew_mailbox(self.spillway)
         worker = StreamWorker(subscription, self.feedback)
         self._workforce.adopt(worker)
         self._add(subscription)
-        return EventStream(self, worker, last)
+        return EventStream(worker, last, lambda: self._drop_stream(subscription), self.request)
 
-    def drop_stream(self, subscription: Subscription) -> None:
-        """Ends the subscription of a stream. For the stream."""
+    def _late_stream(
+        self,
+        kinds: tuple[type[Event], ...],
+        last: tuple[type[Event], ...],
+        run_id: str | None,
+        since: int | tuple[int, int],
+        when: Callable[[Any], object] | None,
+    ) -> EventStream:
+        if self._replay is None:
+            raise ArgumentError(
+                f"since={since!r}: this bus keeps nothing for readers that come late. Make it with "
+                "EventBus(replay=True)."
+            )
+        cursor, key = self._replay.cursor(run_id, since)
+        reader = LateReader(self._replay, cursor, Wanted(kinds, last, run_id, key, when))
+        if self._replay.has_ended(run_id, key, last):
+            reader.end()
+        return EventStream(reader, last, reader.end, self.request)
+
+    def _drop_stream(self, subscription: Subscription) -> None:
+        """Ends the subscription of a stream."""
         self._remove(subscription)
 
     def open_run(

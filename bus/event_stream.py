@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 import anyio
 
@@ -15,8 +16,15 @@ from .mailbox import Mailbox
 from .off_the_loop import read_on
 from .subscription import Subscription
 
-if TYPE_CHECKING:
-    from .event_bus import EventBus
+
+class Reader(Protocol):
+    """Where a stream takes its events from."""
+
+    def bind(self) -> None:
+        """Notes the event loop of who reads; to be called on it."""
+
+    async def next_event(self) -> Event | None:
+        """The next event, or None at the end."""
 
 
 class EventStream:
@@ -28,11 +36,17 @@ class EventStream:
     ends by itself.
     """
 
-    def __init__(self, bus: EventBus, worker: StreamWorker, until: tuple[type[Event], ...]) -> None:
-        self.subscription = worker.subscription
-        self._bus = bus
+    def __init__(
+        self,
+        reader: Reader,
+        until: tuple[type[Event], ...],
+        leave: Callable[[], None],
+        leave_later: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._reader = reader
         self._until = until
-        self._worker = worker
+        self._leave = leave
+        self._leave_later = leave_later
         self._ended = False
 
     def __aiter__(self) -> Self:
@@ -41,8 +55,8 @@ class EventStream:
     async def __anext__(self) -> Event:
         if self._ended:
             raise StopAsyncIteration
-        self._worker.bind()
-        event = await self._worker.next_event()
+        self._reader.bind()
+        event = await self._reader.next_event()
         if event is None:
             await self.aclose()
             raise StopAsyncIteration
@@ -54,10 +68,10 @@ class EventStream:
         """Ends the stream and its subscription; may be called again."""
         if not self._ended:
             self._ended = True
-            self._bus.drop_stream(self.subscription)
+            self._leave()
 
     async def __aenter__(self) -> Self:
-        self._worker.bind()
+        self._reader.bind()
         return self
 
     async def __aexit__(
@@ -71,8 +85,7 @@ class EventStream:
     def __del__(self) -> None:
         # May run anywhere, inside of any lock: the pump does what there is to do.
         if not getattr(self, "_ended", True):
-            bus, subscription = self._bus, self.subscription
-            bus.request(lambda: bus.drop_stream(subscription))
+            self._leave_later(self._leave)
 
 
 class StreamWorker:

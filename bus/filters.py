@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ..schemas.errors import ArgumentError
@@ -31,12 +32,24 @@ class Filter:
         before: take those whose number is lower.
         interval_s: take at most one of each kind in so many seconds; for displays.
         when: a predicate of the event; called where the handler runs.
+        run_id: take those of this run, or of these runs; a set is looked at anew for each event.
 
     Raises:
-        ArgumentError: a number that is not positive and whole, or a predicate that is no function.
+        ArgumentError: a number that is not positive and whole, a predicate that is no function, or
+            an empty run_id.
     """
 
-    __slots__ = ("after", "always", "before", "every", "interval_s", "once", "when")
+    __slots__ = (
+        "after",
+        "always",
+        "before",
+        "every",
+        "interval_s",
+        "once",
+        "runs",
+        "uncounted",
+        "when",
+    )
 
     def __init__(
         self,
@@ -47,6 +60,7 @@ class Filter:
         before: int | None = None,
         interval_s: float | None = None,
         when: Callable[[Any], object] | None = None,
+        run_id: str | Collection[str] | None = None,
     ) -> None:
         check_count("every", every, 1)
         check_count("after", after, 0)
@@ -65,7 +79,20 @@ class Filter:
         self.interval_s = interval_s
         self.when = when
         numbers = (every, after, before, interval_s)
-        self.always = once is False and all(number is None for number in numbers)
+        self.uncounted = once is False and all(number is None for number in numbers)
+        """Whether the number of an event does not matter."""
+        self.runs = _runs(run_id)
+        self.always = self.uncounted and self.runs is None
+
+    def admits(self, run_id: str) -> bool:
+        """Whether events of a run can pass."""
+        return self.runs is None or run_id in self.runs
+
+    def of_runs(self, run_id: str | Collection[str]) -> Filter:
+        """The same filter for some runs alone."""
+        found = copy.copy(self)
+        found.runs, found.always = _runs(run_id), False
+        return found
 
     def takes(self, number: int, taken: int) -> bool:
         """Whether the event with this number passes, `taken` having passed in this run before."""
@@ -78,6 +105,14 @@ class Filter:
         if self.once is True:
             return taken == 0
         return self.once is False or number == self.once
+
+
+def _runs(run_id: str | Collection[str] | None) -> Collection[str] | None:
+    if run_id is None or (isinstance(run_id, Collection) and not isinstance(run_id, str)):
+        return run_id
+    if not isinstance(run_id, str) or not run_id:
+        raise ArgumentError(f"run_id={run_id!r} is no run: give the run_id of one, or several.")
+    return frozenset({run_id})
 
 
 class FilterCounts:

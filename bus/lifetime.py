@@ -24,6 +24,7 @@ from .feedback import Feedback
 from .log import EventLog
 from .outgoing import Target
 from .pump import Pump
+from .replay import Replay
 from .roster import Roster
 from .run_link import RunLink
 from .spillway import Spillway
@@ -66,6 +67,7 @@ class BusLifetime:
         self.event_log = EventLog()
         """Where events wait for consumers that fell behind."""
         self.spillway = Spillway(self.event_log)
+        self._replay: Replay | None = None
         self._workforce = Workforce(self.feedback, self.spillway, backend)
         self._falling_behind = FallingBehind(self.feedback.report_behind)
         self._measure_at = 0.0
@@ -189,6 +191,8 @@ class BusLifetime:
         pump.stop(max(0.1, deadline - time.monotonic()))
         self._workforce.dismiss(deadline)
         self.event_log.close(max(0.5, deadline - time.monotonic()))
+        if self._replay is not None:
+            self._replay.rest(max(0.5, deadline - time.monotonic()))
 
     def close(self, timeout: float | None = None) -> None:
         """As `stop`, and for good; may be called again."""
@@ -197,6 +201,8 @@ class BusLifetime:
         for link in self._roster.links:
             link.silence()
         self._workforce.end_streams()
+        if self._replay is not None:
+            self._replay.close()
         self._queue.clear()
 
     def __enter__(self) -> Self:
@@ -285,6 +291,8 @@ class BusLifetime:
         self.append = fork.refuse
         self._pump = None
         self._workforce.make_inert()
+        if self._replay is not None:
+            self._replay.make_inert()
         # One of the parent's threads may have held it.
         self._roster.lock = threading.RLock()
         for link in self._roster.links:

@@ -33,7 +33,7 @@ class Published:
     @property
     def run(self) -> tuple[str, int]:
         """Run and attempt, under which filters count."""
-        return self.link.key if self.link is not None else ("", 0)
+        return self.link.key if self.link is not None else (self.event.run_id, 0)
 
     def complete(self, seq: int, wall_offset: float) -> Event:
         """The event with its header filled in."""

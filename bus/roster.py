@@ -56,11 +56,13 @@ class Roster:
         concurrent = [s for s in self.subscriptions if s.delivery != "gate"]
         gates = [s for s in self.subscriptions if s.delivery == "gate"]
 
-        def wants(kind: type[Event]) -> bool:
-            return any(subscription.route(kind) is not None for subscription in concurrent)
-
         for each in [link] if link is not None else self.links:
-            each.listen(wants, gates)
+            run_id = each.run_id
+
+            def wants(kind: type[Event], run_id: str = run_id) -> bool:
+                return any(subscription.hears(kind, run_id) for subscription in concurrent)
+
+            each.listen(wants, [gate for gate in gates if gate.admits(run_id)])
 
 
 def _same(one: object, other: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from ..schemas import Event
@@ -42,6 +42,7 @@ class SubscribeOptions(TypedDict, total=False):
     before: int | None
     interval_s: float | None
     when: Callable[[Any], object] | None
+    run_id: str | Collection[str] | None
     delivery: Literal["loop", "thread", "process", "gate"] | None
     overflow: Overflow
     mailbox_size: int | None
@@ -56,7 +57,7 @@ class SubscribeOptions(TypedDict, total=False):
     arguments: Mapping[str, Any] | None
 
 
-FILTERS = ("every", "once", "after", "before", "interval_s", "when")
+FILTERS = ("every", "once", "after", "before", "interval_s", "when", "run_id")
 
 
 class Subscribing(ABC):
@@ -212,7 +213,8 @@ class Subscribing(ABC):
         decorator returns the function unchanged; `unsubscribe` undoes it.
 
         Filters (see `Filter` for what they count):
-            every, once, after, before, interval_s, when
+            every, once, after, before, interval_s, when, and run_id, which goes with a
+            `Subscriber` too
 
         Options:
             delivery: where the handler runs. Async functions run on the event loop (`loop`),
@@ -292,6 +294,7 @@ class Subscribing(ABC):
     def _subscribe_subscriber(
         self, subscriber: Subscriber | type[Subscriber], options: dict[str, Any]
     ) -> Subscriber:
+        run_id = options.pop("run_id", None)
         for name in FILTERS:
             if name in options:
                 raise ArgumentError(
@@ -307,7 +310,7 @@ class Subscribing(ABC):
             raise ArgumentError(
                 f"arguments= is for a class, and {subscriber!r} is made already: leave it out."
             )
-        subscription = subscription_of_subscriber(subscriber, options, arguments)
+        subscription = subscription_of_subscriber(subscriber, options, arguments, run_id)
         self._add(subscription)
         return subscription.target  # type: ignore[return-value]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, NamedTuple
 
 from ..schemas import (
@@ -217,12 +217,26 @@ class Subscription:
         self, route: Route, kind: str, step: int, epoch: float, run: tuple[str, int], now: float
     ) -> bool:
         """Whether an event passes the route's filter; to be asked once for each event."""
-        if route.filter.always:
+        chosen = route.filter
+        if chosen.always:
+            return True
+        if chosen.runs is not None and run[0] not in chosen.runs:
+            return False
+        if chosen.uncounted:
             return True
         counts = self._counts.get(run)
         if counts is None:
             counts = self._counts[run] = FilterCounts()
-        return counts.takes(route.filter, kind, step, epoch, now)
+        return counts.takes(chosen, kind, step, epoch, now)
+
+    def hears(self, kind: type[Event], run_id: str) -> bool:
+        """Whether it takes events of a class of a run."""
+        route = self.route(kind)
+        return route is not None and route.filter.admits(run_id)
+
+    def admits(self, run_id: str) -> bool:
+        """Whether it takes any events of a run."""
+        return any(route.filter.admits(run_id) for route in self.routes)
 
     def forget_run(self, run: tuple[str, int]) -> None:
         """Lets go of what was counted for a run that has ended."""
@@ -279,10 +293,12 @@ def subscription_of_subscriber(
     subscriber: Subscriber | type[Subscriber],
     overrides: dict[str, Any],
     arguments: dict[str, Any] | None = None,
+    run_id: str | Collection[str] | None = None,
 ) -> Subscription:
     """A subscription of all methods of a subscriber, with its class attributes as options.
 
-    `arguments` are those that it was made with, where that is known.
+    `arguments` are those that it was made with, where that is known; with `run_id` it gets events
+    of those runs alone.
     """
     if isinstance(subscriber, type):
         raise ArgumentError(
@@ -305,6 +321,8 @@ def subscription_of_subscriber(
         Route(kind, check_handler(method), chosen, handed_on=True)
         for kind, (method, chosen) in handlers_of_handed_on(subscriber).items()
     ]
+    if run_id is not None:
+        routes = [route._replace(filter=route.filter.of_runs(run_id)) for route in routes]
     return Subscription(
         subscriber,
         routes,

@@ -61,6 +61,8 @@ class CallbackList:
         self._bus: EventBus | None = None
         self._link: RunLink | None = None
         self._depth = 0
+        self._runs = {""}
+        """Those that they are given the events of; and what is published outside of any."""
         self._subscribed: list[Subscriber] = []
         self._optional: list[Any] = []
         self.callbacks: list[Callback] = [self._registry.load("default_flow")()]
@@ -147,6 +149,10 @@ class CallbackList:
             for callback in self.callbacks:
                 self._subscribe(callback, bus)
 
+    def serve(self, run_id: str) -> None:
+        """Has those that listen concurrently get the events of a run; of others they get none."""
+        self._runs.add(run_id)
+
     def enter_gate(self, link: RunLink) -> None:
         """Puts those that are called on the training thread into the run's gate, in their order."""
         self._link = link
@@ -197,7 +203,7 @@ class CallbackList:
             required = not any(callback is other for other in self._optional)
             prefers_process = callback.prefers_process and callback.delivery is None
             if not (prefers_process and self._hand_over(callback, bus, required)):
-                bus.subscribe(callback, required=required)
+                bus.subscribe(callback, required=required, run_id=self._runs)
             self._subscribed.append(callback)
 
     def _hand_over(self, callback: Subscriber, bus: EventBus, required: bool) -> bool:
@@ -205,7 +211,7 @@ class CallbackList:
         why: object = callback.why_here()
         if not why:
             try:
-                bus.subscribe(callback, required=required, delivery="process")
+                bus.subscribe(callback, required=required, delivery="process", run_id=self._runs)
             except ArgumentError as error:
                 why = error
         if why:

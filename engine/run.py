@@ -130,6 +130,7 @@ class Run:
         if self._identity is None:
             document = saving.run_document_of(checkpoint)
             self._identity = run_identity.identify(output_dir, document)
+        self._callbacks.serve(self._identity.run_id)
         self._ending.start_bus()
         run_identity.record(output_dir, self._identity)
         link = self._link = self.bus.open_run(

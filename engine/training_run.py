@@ -17,6 +17,7 @@ from .environment import refuse_several_ranks
 from .evaluating import Evaluate
 from .front_end import FrontEnd
 from .run import Run
+from .run_identity import RunIdentity
 from .signals import StopSignals
 
 
@@ -48,6 +49,8 @@ class TrainingRun(Run):
             is started and stopped by the run.
         processing_class: handed to callbacks of Hugging Face's shape.
         handle_signals: take Ctrl-C and SIGTERM as *save and stop*; on the main thread only.
+        run_id: the name of the run; a made-up one by default. One that resumes from a checkpoint
+            goes on with the run of that.
 
     Raises:
         ArgumentError: contradictory arguments, an output folder that cannot be written, several
@@ -66,6 +69,7 @@ class TrainingRun(Run):
         bus: EventBus | None = None,
         processing_class: Any = None,
         handle_signals: bool = False,
+        run_id: str | None = None,
     ) -> None:
         refuse_several_ranks()
         args = args if args is not None else TrainingArguments()
@@ -75,6 +79,7 @@ class TrainingRun(Run):
                 f"eval_strategy is {str(args.eval_strategy)!r} and the run has no evaluate=: give "
                 "a function that returns a dict of metrics, or eval_strategy='no'."
             )
+        resumes = args.resume_from_checkpoint
         chosen = CallbackList(args, callbacks)
         chosen.check()
         check_writable(args.output_dir)
@@ -89,6 +94,7 @@ class TrainingRun(Run):
             owns_bus=bus is None,
             processing_class=processing_class,
             signals=StopSignals() if handle_signals else None,
+            identity=RunIdentity(run_id, 1) if run_id and not resumes else None,
             resume_from=args.resume_from_checkpoint,
         )
 

@@ -8,6 +8,7 @@ from .errors import (
     CheckpointError,
     DataError,
     DeliveryError,
+    EventsGoneError,
     StepbusError,
 )
 from .event import Event, UnknownEvent, parse_event
@@ -61,6 +62,7 @@ __all__ = [
     "EpochEnd",
     "Evaluate",
     "Event",
+    "EventsGoneError",
     "Histogram",
     "InitEnd",
     "IntervalStrategy",

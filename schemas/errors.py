@@ -30,6 +30,14 @@ class DeliveryError(StepbusError):
     """A subscriber could not be set up, or what it should have had did not reach it."""
 
 
+class EventsGoneError(DeliveryError):
+    """What a late reader asked for is no longer kept; `first` is where it can begin instead."""
+
+    def __init__(self, message: str, first: tuple[int, int] | None = None) -> None:
+        super().__init__(message)
+        self.first = first
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence that names the most similar known names, or all of them."""
     names = sorted(known)

@@ -16,7 +16,8 @@ import stepbus.integrations
 PUBLIC = """
 AnyEvent ArgumentError BatchSizeRetry BusClosedError CSVHistory CheckpointError DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
-EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream Filter Histogram InitEnd
+EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError Filter
+Histogram InitEnd
 IntervalStrategy JSONLHistory Lease Ledger LedgerRow Log LossCurve NonFinite OptimizerStep
 OptimizerStepSkipped PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback
 ProgressCallback PushBegin Resumed RunCost RunFailed RunSummary Save SaveStrategy SchedulerType

@@ -89,6 +89,14 @@ class Sessions:
         """What the present run and each of its subscribers cost so far, or the last one's."""
         return self._run.ledger if self._run is not None else self._last_ledger
 
+    @property
+    def run_id(self) -> str:
+        """The present run or the last one; before any, that of the first training, unless it
+        resumes from a checkpoint, whose run it then goes on with."""
+        if self._run is None and self._identity is None:
+            self._identity = _new_identity()
+        return self._run.run_id if self._run is not None else self._identity.run_id  # type: ignore[union-attr]
+
     def tracker(self, name: str) -> dict[str, str]:
         """Where a tracker writes: the id, url and folder of its run, as far as it has them and they
         are known by now; see `TrainingRun.tracker`.

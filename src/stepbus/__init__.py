@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .schemas import EpochEnd as EpochEnd
     from .schemas import Evaluate as Evaluate
     from .schemas import Event as Event
+    from .schemas import EventsGoneError as EventsGoneError
     from .schemas import Histogram as Histogram
     from .schemas import InitEnd as InitEnd
     from .schemas import IntervalStrategy as IntervalStrategy
@@ -138,6 +139,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "EpochEnd",
         "Evaluate",
         "Event",
+        "EventsGoneError",
         "Histogram",
         "InitEnd",
         "IntervalStrategy",

@@ -20,7 +20,7 @@ import anyio.to_thread
 import pytest
 import torch
 
-from stepbus import ArgumentError, EventBus, run_async
+from stepbus import ArgumentError, EventBus, TrainingRun, run_async
 from tests.engine.conftest import Loop, Recorder
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -110,6 +110,10 @@ def test_several_trainings_at_once_on_one_bus_or_each_on_its_own(
     bounded(main, backend)
     assert [loop.steps_done for loop in loops] == [12] * 4
     assert len({loop.run.run_id for loop in loops}) == 4
+    # On a shared bus the callbacks of a run hear of that run alone.
+    for loop in loops:
+        assert len(loop.recorder.of("step_end")) == 12
+        assert {event.run_id for event in loop.recorder.events} == {loop.run.run_id}
 
 
 @BACKENDS
@@ -449,6 +453,18 @@ def test_bad_options_are_refused_before_it_begins(
             await run_async(pytest.fail, "it was called", **options)
 
     bounded(main, backend)
+
+
+def test_a_run_has_the_name_that_it_was_given(new_loop: NewLoop) -> None:
+    loop = new_loop()
+    args = loop.arguments(save_strategy="steps", save_steps=6)
+    resumed: Any
+    for resumed in (None, True):
+        args.resume_from_checkpoint = resumed
+        name = "another" if resumed else "job-1"
+        with TrainingRun(args, model=loop.model, optimizer=loop.optimizer, run_id=name) as loop.run:
+            loop.steps()
+        assert loop.run.identity == ("job-1", 2 if resumed else 1)
 
 
 def test_a_crash_of_one_leaves_the_others_alone(new_loop: NewLoop) -> None:

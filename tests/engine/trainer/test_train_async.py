@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stepbus import ArgumentError, StepbusError, Trainer
 from stepbus.engine.checkpoint import list_checkpoints
 from tests.engine.trainer.conftest import Watcher, samples, weights
-from tests.engine.trainer.left_behind import AtStep, nothing_left_behind
+from tests.engine.trainer.left_behind import AtStep
 
 Make = Callable[..., Trainer]
 ENDLESS = 1_000_000
@@ -24,9 +24,9 @@ BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_behind(tmp_path: Path) -> Any:
-    with nothing_left_behind(tmp_path):
-        yield
+def _no_thread_left() -> Any:
+    yield
+    assert [t.name for t in threading.enumerate() if t.name.startswith("stepbus")] == []
 
 
 def bounded(main: Callable[[], Any], backend: str) -> Any:
@@ -155,3 +155,12 @@ def test_a_training_that_fails_fails_the_await(make_trainer: Make) -> None:
         bounded(trainer.train_async, "asyncio")
     assert trainer.summary is not None
     assert trainer.summary.status == "failed"
+
+
+def test_its_run_is_known_before_it_trains(make_trainer: Make) -> None:
+    watcher = Watcher()
+    trainer = make_trainer(given={"callbacks": [watcher]})
+    run_id = trainer.run_id
+    bounded(trainer.train_async, "asyncio")
+    assert {event.run_id for event in watcher.events} == {run_id}
+    assert trainer.run_id == run_id
