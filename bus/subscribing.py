@@ -13,13 +13,9 @@ from ..schemas.event import event_class
 from .filters import Filter
 from .handler import name_of
 from .mailbox import Overflow
+from .preferred_place import subscription_in_its_place
 from .subscriber import Subscriber, TrainerCallback
-from .subscription import (
-    Options,
-    Subscription,
-    subscription_of_function,
-    subscription_of_subscriber,
-)
+from .subscription import Options, Subscription, subscription_of_function
 
 E = TypeVar("E", bound=Event)
 E2 = TypeVar("E2", bound=Event)
@@ -220,8 +216,9 @@ class Subscribing(ABC):
             delivery: where the handler runs. Async functions run on the event loop (`loop`),
                 others in a thread of their own (`thread`). `process` runs in another process,
                 which whatever burns Python time needs: functions at the top of a module, and
-                `Subscriber` classes. `gate` runs on the training thread, before the votes are
-                merged: exact, and the step waits for it.
+                `Subscriber` classes; trackers are there unless something speaks against it.
+                `gate` runs on the training thread, before the votes are merged: exact, and the
+                step waits for it.
             overflow, mailbox_size: what happens to events that come faster than they are handled;
                 see `Mailbox`.
             timeout: seconds a handler may take. On the loop it is cancelled then; a thread cannot
@@ -302,7 +299,9 @@ class Subscribing(ABC):
                 )
         arguments = options.pop("arguments", None)
         if isinstance(subscriber, type) and (
-            arguments is not None or options.get("delivery") == "process"
+            arguments is not None
+            or options.get("delivery") == "process"
+            or subscriber.prefers_process
         ):
             arguments = dict(arguments or {})
             subscriber = _made(subscriber, arguments)
@@ -310,7 +309,12 @@ class Subscribing(ABC):
             raise ArgumentError(
                 f"arguments= is for a class, and {subscriber!r} is made already: leave it out."
             )
-        subscription = subscription_of_subscriber(subscriber, options, arguments, run_id)
+        if isinstance(subscriber, type):
+            raise ArgumentError(
+                f"{subscriber.__name__} is a class: subscribe an instance, "
+                f"{subscriber.__name__}(), or give arguments=."
+            )
+        subscription = subscription_in_its_place(subscriber, options, arguments, run_id)
         self._add(subscription)
         return subscription.target  # type: ignore[return-value]
 

@@ -290,7 +290,7 @@ def subscription_of_function(
 
 
 def subscription_of_subscriber(
-    subscriber: Subscriber | type[Subscriber],
+    subscriber: Subscriber,
     overrides: dict[str, Any],
     arguments: dict[str, Any] | None = None,
     run_id: str | Collection[str] | None = None,
@@ -300,10 +300,6 @@ def subscription_of_subscriber(
     `arguments` are those that it was made with, where that is known; with `run_id` it gets events
     of those runs alone.
     """
-    if isinstance(subscriber, type):
-        raise ArgumentError(
-            f"{subscriber.__name__} is a class: subscribe an instance, {subscriber.__name__}()."
-        )
     defaults: dict[str, Any] = {
         "delivery": subscriber.delivery,
         "overflow": subscriber.overflow,

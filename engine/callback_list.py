@@ -201,22 +201,8 @@ class CallbackList:
         if isinstance(callback, Subscriber):
             _give_ledger(callback, lambda: bus.ledger)
             required = not any(callback is other for other in self._optional)
-            prefers_process = callback.prefers_process and callback.delivery is None
-            if not (prefers_process and self._hand_over(callback, bus, required)):
-                bus.subscribe(callback, required=required, run_id=self._runs)
+            bus.subscribe(callback, required=required, run_id=self._runs)
             self._subscribed.append(callback)
-
-    def _hand_over(self, callback: Subscriber, bus: EventBus, required: bool) -> bool:
-        """Subscribes one that had best be served in another process; False where it cannot be."""
-        why: object = callback.why_here()
-        if not why:
-            try:
-                bus.subscribe(callback, required=required, delivery="process", run_id=self._runs)
-            except ArgumentError as error:
-                why = error
-        if why:
-            log.warning(f"{type(callback).__name__} works in a thread of the training: {why}")
-        return not why
 
     def whereabouts(self, name: str) -> dict[str, str]:
         """Where a tracker among them writes.

@@ -13,6 +13,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from stepbus.bus import EventBus
+from stepbus.schemas import TrainerState
 from stepbus.schemas.errors import DeliveryError
 from stepbus.subscribers import TensorBoardCallback
 from stepbus.subscribers.tensorboard_file import EventFile
@@ -174,6 +176,7 @@ def test_a_missing_package_is_named_with_its_extra(
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_tensorboard)
+    monkeypatch.setattr(TensorBoardCallback, "delivery", "thread")
     with pytest.raises(DeliveryError) as caught:
         live_run(TensorBoardCallback())
     assert "pip install 'stepbus[demo]'" in str(caught.value.__cause__)
@@ -295,3 +298,28 @@ def test_files_of_one_second_are_named_in_the_order_that_they_were_written_in(
     assert [value for _, value in scalars(tmp_path, "x")] == [0, 1, 2]
     seconds = [path.name.split(".")[3] for path in sorted(tmp_path.iterdir())]
     assert len(set(seconds)) == 3
+
+
+@pytest.mark.parametrize(
+    ("subscribed", "options", "delivery"),
+    [
+        (TensorBoardCallback(), {}, "process"),
+        (TensorBoardCallback, {}, "process"),
+        (TensorBoardCallback(), {"delivery": "thread"}, "thread"),
+    ],
+)
+def test_whoever_subscribes_it_has_it_in_another_process_unless_told_otherwise(
+    subscribed: Any, options: Any, delivery: str, tmp_path: Path
+) -> None:
+    with EventBus() as bus:
+        board = bus.subscribe(subscribed, required=True, **options)
+        bus.wait_ready()
+        state = TrainerState(global_step=3)
+        link = bus.open_run(state, run_id="r")
+        link.emit("init_end", {"output_dir": str(tmp_path)})
+        link.emit("train_begin", {"output_dir": str(tmp_path)})
+        link.emit("log", {"logs": {"loss": 0.5}})
+        link.emit("train_end")
+        assert bus.flush(30)
+        assert bus.ledger["TensorBoardCallback"].delivery == delivery
+    assert scalars(board.logging_dir, "train/loss") == [(3, 0.5)]
