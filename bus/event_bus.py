@@ -89,8 +89,9 @@ class EventBus(BusLifetime, Subscribing):
     def publish(self, event: Event) -> None:
         """Publishes an event of your own to all who listen; from any thread, never waits.
 
-        With one run open the event becomes part of it: header, number, step and state. Gate
-        handlers do not get it, since it may come from any thread.
+        With one run open, or that of its `run_id`, the event becomes part of it: header, number,
+        step and state. With the `run_id` of a run that has ended it takes that run's next number.
+        Gate handlers do not get it, since it may come from any thread.
 
         Raises:
             BusClosedError: the bus is closed.
@@ -105,7 +106,11 @@ class EventBus(BusLifetime, Subscribing):
         link = self._roster.link_of(event.run_id) if event.run_id else None
         if link is None and len(links) == 1 and not event.run_id:
             link = links[0]
-        self.append(Published(event, link, self.clock.monotonic()))
+        numbering = None
+        if link is None and event.run_id in self._roster.ended:
+            attempt, numbering = self._roster.ended[event.run_id]
+            event = event.model_copy(update={"attempt": attempt}).attach_state_of(event)
+        self.append(Published(event, link, self.clock.monotonic(), numbering))
 
     def vote(
         self,

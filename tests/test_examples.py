@@ -59,7 +59,8 @@ def test_every_example_is_run_here() -> None:
     names = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")}
     here = Path(__file__).read_text(encoding="utf-8")
     imported = {"training.py"}
-    assert not {name for name in names - imported if f'"{name}"' not in here}
+    elsewhere = {"service.py"}  # tests/test_service.py
+    assert not {name for name in names - imported - elsewhere if f'"{name}"' not in here}
 
 
 @pytest.mark.usefixtures("environ")
