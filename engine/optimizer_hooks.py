@@ -18,7 +18,7 @@ class OptimizerHooks:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, link: RunLink) -> None:
-        self._optimizer = optimizer
+        self._optimizer = _innermost(optimizer)
         self._link = link
         self._pre = link.emitters["pre_optimizer_step"]
         self._post = link.emitters["optimizer_step"]
@@ -59,3 +59,13 @@ class OptimizerHooks:
     def _after(self, *_: Any) -> None:
         if self._post.active:
             self._link.fire(self._post)
+
+
+def _innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The one that keeps the hooks: Accelerate's wrapper is an optimizer by its class alone."""
+    inner = getattr(optimizer, "optimizer", None)
+    if hasattr(optimizer, "_optimizer_step_pre_hooks") or not isinstance(
+        inner, torch.optim.Optimizer
+    ):
+        return optimizer
+    return _innermost(inner)

@@ -21,6 +21,7 @@ from stepbus import parse_event
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 DEADLINE_S = 100
+IGNORED = ("-W", "ignore::DeprecationWarning:torch.jit._script")  # Ignite, as it is imported
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +41,7 @@ def run(name: str, cwd: Path, *arguments: str) -> str:
     """What an example printed; it must end well, and on time."""
     try:
         done = subprocess.run(
-            [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
+            [sys.executable, "-W", "error", *IGNORED, str(EXAMPLES / name), *arguments],
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -95,6 +96,22 @@ def test_hand_written_loop_goes_on_to_the_same_result(tmp_path: Path) -> None:
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["attempt"] == 2
     events = [parse_event(line) for line in (out / "history.jsonl").read_text().splitlines()]
     assert {event.attempt for event in events if event.step > 60} == {2}
+
+
+@pytest.mark.usefixtures("environ")
+def test_accelerate_and_a_run_share_a_loop(tmp_path: Path) -> None:
+    printed = run("accelerate_loop.py", tmp_path, str(tmp_path / "out"))
+    assert printed == "finished, step 24\n"
+    history = (tmp_path / "out" / "history.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[0] for line in history[1:]] == ["4", "8", "12", "16", "20", "24", "24"]
+
+
+@pytest.mark.usefixtures("environ")
+def test_an_engine_of_ignite_takes_its_data_from_a_run(tmp_path: Path) -> None:
+    lines = run("ignite_engine.py", tmp_path, str(tmp_path / "out")).splitlines()
+    assert len(lines) == 2
+    assert re.fullmatch(r"Ignite: micro-batch 32, loss \d+\.\d{3}", lines[0])
+    assert lines[1] == "finished, step 24"
 
 
 @pytest.mark.usefixtures("environ")
