@@ -23,6 +23,7 @@ from .lifetime import BusLifetime
 from .mailbox import Overflow
 from .published import Published
 from .pump import Request
+from .ranks import ranks_of
 from .replay import Replay, ReplaySubscription
 from .run_link import RunLink
 from .stall_watch import LEAST_S
@@ -189,7 +190,8 @@ class EventBus(BusLifetime, Subscribing):
             return self._late_stream(kinds or (Event,), last, run, since, when)
         routes = [Route(kind, no_votes, chosen) for kind in kinds or (Event,) if kind not in last]
         routes += [Route(kind, no_votes, Filter(run_id=run_id)) for kind in last]
-        options = Options(overflow=overflow, mailbox_size=mailbox_size, name=name)
+        # Whoever reads them is in this process, whichever rank it has.
+        options = Options(overflow=overflow, mailbox_size=mailbox_size, name=name, ranks="all")
         subscription = Subscription(no_votes, routes, options)
         subscription.renew_mailbox(self.spillway)
         worker = StreamWorker(subscription, self.feedback)
@@ -299,6 +301,9 @@ class EventBus(BusLifetime, Subscribing):
             self._roster.refresh(link)
 
     def _add(self, subscription: Subscription) -> None:
+        if not ranks_of().serve(subscription.options.ranks):
+            self._roster.elsewhere.append(subscription)
+            return
         if isinstance(subscription.target, BuiltInCallback):
             sides_of(subscription.target).attach(self, subscription)
         with self._roster.lock:
@@ -313,6 +318,8 @@ class EventBus(BusLifetime, Subscribing):
         if self._inert:
             fork.refuse()
         with self._roster.lock:
+            if self._roster.forget_elsewhere(target):
+                return 1
             gone = self._roster.remove(target)
             if self._pump is not None:
                 self._pump.retarget()

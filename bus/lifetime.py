@@ -261,6 +261,11 @@ class BusLifetime:
         """Whether anybody listens concurrently; for the pump."""
         return any(s.delivery != "gate" for s in self._roster.subscriptions)
 
+    @property
+    def subscribed(self) -> tuple[object, ...]:
+        """Who is subscribed: functions, methods and `Subscriber`s, in their order."""
+        return tuple(subscription.target for subscription in self._roster.subscriptions)
+
     def worker_of(self, subscription: Subscription) -> Worker | None:
         """Who runs a subscription, if anybody does; for the pump."""
         return self._workforce.worker_of(subscription)

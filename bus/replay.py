@@ -58,7 +58,9 @@ class ReplaySubscription(Subscription):
     """The replay is a subscriber like any other, with a thread and a mailbox of its own."""
 
     def __init__(self, replay: Replay) -> None:
-        super().__init__(replay, [Route(Event, replay.keep, Filter())], Options(name="replay"))
+        super().__init__(
+            replay, [Route(Event, replay.keep, Filter())], Options(name="replay", ranks="all")
+        )
 
     def handler_route(self, kind: type[Event]) -> Route | None:
         """The one route, for the kinds that are kept."""

@@ -19,6 +19,8 @@ class Roster:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.subscriptions: list[Subscription] = []
+        self.elsewhere: list[Subscription] = []
+        """Those that run on another rank; they are known only to be unsubscribed."""
         self.links: list[RunLink] = []
         self.ended: dict[str, tuple[int, Numbering]] = {}
         """Attempt and numbering of the runs that ended last: late verdicts go on with them."""
@@ -31,6 +33,13 @@ class Roster:
         """Drops the subscriptions of a target and gives them back; with the lock held."""
         gone = [s for s in self.subscriptions if s is target or _same(s.target, target)]
         self.subscriptions = [s for s in self.subscriptions if s not in gone]
+        return gone
+
+    def forget_elsewhere(self, target: object) -> bool:
+        """Drops the subscriptions of a target that run on another rank; with the lock held."""
+        left = [s for s in self.elsewhere if not (s is target or _same(s.target, target))]
+        gone = len(left) < len(self.elsewhere)
+        self.elsewhere = left
         return gone
 
     def remember(self, link: RunLink) -> None:

@@ -68,6 +68,7 @@ class Subscriber:
     timeout: ClassVar[float | None] = None
     retries: ClassVar[int] = 0
     critical: ClassVar[bool] = False
+    ranks: ClassVar[str] = "zero"
     changes_nothing: ClassVar[bool] = False
     """True for gate subscribers that draw no random numbers: their state is then not guarded."""
 

@@ -50,6 +50,7 @@ class SubscribeOptions(TypedDict, total=False):
     wait_for_values: bool
     name: str | None
     own: bool
+    ranks: Literal["zero", "all"]
     arguments: Mapping[str, Any] | None
 
 
@@ -231,6 +232,8 @@ class Subscribing(ABC):
                 None.
             name: who it is in votes and in the ledger.
             own: for `process`, a process of its own, not the one that subscribers share.
+            ranks: where several processes train together (torchrun), whether it runs in the first
+                alone, "zero", or in "all", each with the events of its own process.
             arguments: with a `Subscriber` class, the keyword arguments that make it; the instance
                 is returned. For `process` they must be JSON.
 

@@ -24,6 +24,7 @@ from .ledger import Account, LedgerRow
 from .listening import handlers_of, handlers_of_handed_on
 from .mailbox import Mailbox, Overflow, check_overflow, spread
 from .memory_held import SAMPLE, mean_size
+from .ranks import FOR_RANKS
 from .sidecar.recipe import Recipe, recipe_of_function, recipe_of_subscriber
 from .spillway import Spillway
 from .subscriber import Subscriber
@@ -61,6 +62,7 @@ class Options(NamedTuple):
     wait_for_values: bool = False
     name: str | None = None
     own: bool = False
+    ranks: str = "zero"
 
     def checked(self) -> Options:
         """The options, once they are known to be sound; raises ArgumentError."""
@@ -72,6 +74,11 @@ class Options(NamedTuple):
         if self.own and self.delivery != "process":
             raise ArgumentError(
                 f"own=True is for delivery='process', and this is {self.delivery!r}: leave it out."
+            )
+        if self.ranks not in FOR_RANKS:
+            raise ArgumentError(
+                f"ranks={self.ranks!r} names no ranks: 'zero' (the first process of several alone) "
+                "or 'all' (each of them, with the events of its own process)."
             )
         check_overflow(self.overflow, self.mailbox_size)
         check_seconds("timeout", self.timeout)
@@ -307,6 +314,7 @@ def subscription_of_subscriber(
         "timeout": subscriber.timeout,
         "retries": subscriber.retries,
         "critical": subscriber.critical,
+        "ranks": subscriber.ranks,
         "name": subscriber.subscriber_name,
     }
     routes = [

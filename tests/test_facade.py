@@ -23,9 +23,9 @@ OptimizerStepSkipped PreOptimizerStep Predict PredictionOutput PredictionStep Pr
 ProgressCallback PushBegin Resumed RunCost RunFailed RunSummary Save SaveStrategy SchedulerType
 Stalled StepBegin StepEnd StepbusError StructuredLog Subscriber SubscriberBehind SubscriberFailed
 SubstepEnd TensorBoardCallback TrainBegin TrainEnd TrainOutput Trainer TrainerCallback
-TrainerControl TrainerState TrainingArguments TrainingEvent TrainingRun UnknownEvent Verdict Vote
-VotePolicy __version__ default_data_collator enable_full_determinism get_last_checkpoint
-get_scheduler on parse_event run_async set_seed
+TrainerControl TrainerState TrainingArguments TrainingEvent TrainingRun TransformersBridge
+UnknownEvent Verdict Vote VotePolicy __version__ default_data_collator enable_full_determinism
+get_last_checkpoint get_scheduler on parse_event run_async set_seed
 """.split()
 
 
@@ -68,7 +68,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
     [
         ("from stepbus import AutoTokenizer", "stepbus has no AutoTokenizer: models, tokenizers"),
         ("from stepbus import Trainer, AutoModel", "stepbus has no AutoModel: models, tokenizers"),
-        ("from stepbus import Seq2SeqTrainer", "a bridge that puts the bus behind it is to come"),
+        ("from stepbus import Seq2SeqTrainer", "callbacks=.TransformersBridge"),
         ("from stepbus import WandbCallback", "stepbus has no WandbCallback yet"),
         ("from stepbus.integrations import Callback", "it has TensorBoardCallback, and all else"),
     ],

@@ -6,12 +6,13 @@ import itertools
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...bus import EventBus, Ledger, RunLink
+from ...bus import Deferred, EventBus, Ledger, RunLink
 from ...bus.call_values import plain_values
+from ...bus.ranks import Ranks
 from ...schemas import Action, TrainerState
 from .. import run_identity
 from ..ending import AFTER_ERROR_S, Drain
@@ -24,8 +25,9 @@ from ..summary import RunSummary
 from .asked import Asked
 from .closing import completed
 from .host_values import host_values
-from .ranks import REFUSAL, Ranks, agreed
+from .ranks import REFUSAL, agreed
 
+_SCALARS = (bool, int, float, str)
 _opened = itertools.count()
 
 
@@ -61,6 +63,8 @@ class BridgedRun:
             `run.asked.done(action, detail)`, and the flag is set again at the next merge point
             where that has not come. Those for stop and stop_epoch set a flag and are on record at
             once.
+        scheduled: what the trainer is about to do without having been asked by a vote, asked for
+            where votes are counted, so that a veto holds it off.
         vetoed: hears of an action that was asked for and vetoed, to clear the trainer's own flag.
         output_dir: the folder of the run: vote files, run.json and ledger.json; None without one.
         run_name: what people call the run.
@@ -84,6 +88,7 @@ class BridgedRun:
         ranks: Ranks = Ranks(),  # noqa: B008 - a constant
         context: Callable[[], dict[str, Any]] | None = None,
         vetoed: Callable[[Action], None] | None = None,
+        scheduled: Callable[[], Iterable[Action]] = tuple,
     ) -> None:
         self.bus = bus
         self.state = TrainerState(
@@ -103,6 +108,7 @@ class BridgedRun:
         """What was asked of the trainer and has not been done."""
         self._actions = actions
         self._vetoed = vetoed
+        self._scheduled = scheduled
         self._run_name = run_name
         self._logging_dir = logging_dir
         self._ranks = ranks
@@ -111,7 +117,7 @@ class BridgedRun:
         self._begun_s: float | None = None
         self._over = False
         self._closed = False
-        self._left_s = self._loaded_s = time.perf_counter()
+        self._left_s = self.loaded_s = time.perf_counter()
         self._bus_s = 0.0
 
     # Its life
@@ -260,21 +266,34 @@ class BridgedRun:
         own["global_step"] = step
         own["epoch"] = epoch
 
-    def emit(self, kind: str, values: dict[str, Any] | None = None, note: Any = None) -> None:
+    def emit(
+        self,
+        kind: str,
+        values: dict[str, Any] | None = None,
+        note: Any = None,
+        deferred: tuple[Deferred, ...] = (),
+    ) -> None:
         """Emits an event where anybody listens."""
         link = self.link
         emitter = link.emitters[kind]
         if emitter.active:
-            link.fire(emitter, values or {}, note=note)
+            link.fire(emitter, values or {}, deferred, note)
+
+    def hear_out(self, seconds: float) -> None:
+        """Waits for those who listen, so that their votes come to the merge point that follows."""
+        if self.bus.is_heard:
+            started = time.monotonic()
+            self.bus.flush(seconds)
+            self.link.account.drained(time.monotonic() - started)
 
     def begin_step(self) -> None:
         """Notes that the data of a step is there: what lay since `leave` was waiting for it."""
-        self._loaded_s = time.perf_counter()
+        self.loaded_s = time.perf_counter()
 
     def end_step(self, learning_rate: float | None = None) -> None:
         """Announces the end of a step (`at` has been called) and counts the votes."""
         entered_s = time.perf_counter()
-        link, emitter, left_s, loaded_s = self.link, self._step_end, self._left_s, self._loaded_s
+        link, emitter, left_s, loaded_s = self.link, self._step_end, self._left_s, self.loaded_s
         step_s = entered_s - left_s
         link.votes.step = self.state.__dict__["global_step"]
         pulse = link.pulse
@@ -318,7 +337,8 @@ class BridgedRun:
         if row is None:
             row = {"epoch": state.epoch, **values, "step": state.global_step}
         else:
-            row = {**row, **values}
+            plain = {k: v for k, v in row.items() if v is None or isinstance(v, _SCALARS)}
+            row = {**plain, **{k: v for k, v in values.items() if k in row}}
         state.add_log(HistoryRow(row, self.metrics.waits) if handles else dict(row))
         if self._log.active:
             self.link.fire(self._log, {"logs": values}, handles)
@@ -341,6 +361,10 @@ class BridgedRun:
             only = [action for action in only if action not in asked.waiting]
         if link.votes.has_votes or not link.control.is_settled:
             asked.point = point
+            if not self._ranks.several:
+                for action in self._scheduled():
+                    if action in only:
+                        self.rounds.schedule(action)
             self.rounds.hold(point, stops=stops, only=only)
 
     def _sum_up(self, status: str, reason: str, metrics: dict[str, Any]) -> None:

@@ -1,13 +1,12 @@
-"""Which of several processes this is, and how they name their run alike."""
+"""How several processes that train together name their run alike, and what votes come to."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...bus.diagnostics import get_logger
+from ...bus.ranks import Ranks
 from ..run_identity import RunIdentity
 
 log = get_logger()
@@ -19,26 +18,6 @@ REFUSAL = (
     "would leave all of them waiting for each other"
 )
 """What a vote is answered with."""
-
-
-class Ranks(NamedTuple):
-    """A process among those that train together."""
-
-    rank: int = 0
-    num_ranks: int = 1
-
-    @property
-    def several(self) -> bool:
-        """Whether there are others."""
-        return self.num_ranks > 1
-
-
-def ranks_of(environ: Mapping[str, str] = os.environ) -> Ranks:
-    """This process by `RANK` and `WORLD_SIZE`, as torchrun sets them; the only one without."""
-    try:
-        return Ranks(int(environ.get("RANK", "0")), int(environ.get("WORLD_SIZE", "1")))
-    except ValueError:
-        return Ranks()
 
 
 def agreed(identity: RunIdentity, ranks: Ranks, number: int) -> RunIdentity:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .engine import get_scheduler as get_scheduler
     from .engine import run_async as run_async
     from .engine import set_seed as set_seed
+    from .engine.bridges.transformers import TransformersBridge as TransformersBridge
     from .engine.trainer import DefaultDataCollator as DefaultDataCollator
     from .engine.trainer import EvalLoopOutput as EvalLoopOutput
     from .engine.trainer import EvalPrediction as EvalPrediction
@@ -118,6 +119,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "run_async",
         "set_seed",
     ),
+    "engine.bridges.transformers": ("TransformersBridge",),
     "engine.trainer": (
         "DefaultDataCollator",
         "EvalLoopOutput",
@@ -199,7 +201,7 @@ def _explained(name: str) -> str:
     if name.startswith("Seq2SeqTrain"):
         return (
             f"stepbus has no {name}: it generates no text while it evaluates. Train with "
-            "transformers' own class; a bridge that puts the bus behind it is to come."
+            "transformers' own class, callbacks=[TransformersBridge(bus)]."
         )
     close = difflib.get_close_matches(name, _ROOM_OF, n=1)
     hint = f"did you mean {close[0]}? Otherwise: " if close else ""

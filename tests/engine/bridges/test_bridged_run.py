@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from stepbus import Event, EventBus, StepEnd, Verdict, Vote
+from stepbus.bus.ranks import Ranks
 from stepbus.engine.bridges.bridged_run import BridgedRun
-from stepbus.engine.bridges.ranks import Ranks
 from stepbus.engine.rounds import Unavailable
 
 
