@@ -14,7 +14,7 @@ import torch
 
 from stepbus.cli.bench.machine import machine, versions
 
-from . import cuda, emit, engines, growth, hostile, throughput, whole
+from . import cuda, emit, engines, growth, hostile, hosts, throughput, whole
 from .part import Part, Tell
 from .report import PEERS, kept, markdown, write
 
@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[bool, Tell], Part]] = {
     "hostile": hostile.run,
     "throughput": throughput.run,
     "growth": growth.run,
+    "hosts": hosts.run,
     "cuda": cuda.run,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -15,6 +15,8 @@ from .loop_host import LoopWaker
 from .mailbox import Mailbox
 from .off_the_loop import read_on
 from .subscription import Subscription
+
+WOKEN_AT_ONCE = 8
 
 
 class Reader(Protocol):
@@ -110,8 +112,7 @@ class StreamWorker:
 
     def notify(self) -> None:
         """Wakes the reader; from any thread, without waiting."""
-        if self._waker is not None and not self._waker.call(self._wake):
-            self.end()
+        wake_readers([self])
 
     def end(self) -> None:
         """Takes no more events, and lets go of those that nobody will read."""
@@ -119,7 +120,13 @@ class StreamWorker:
         self.mailbox.discard()
         self.finished.set()
 
-    def _wake(self) -> None:
+    @property
+    def waker(self) -> LoopWaker | None:
+        """Of the reader's event loop; None while nobody has read."""
+        return self._waker
+
+    def wake(self) -> None:
+        """Lets the reader look at its mailbox; to be called on its loop."""
         if self._filled is not None:
             self._filled.set()
 
@@ -146,6 +153,38 @@ class StreamWorker:
             # What came before this event was made woke nobody.
             if not mailbox.wait(0.0) and (mailbox.behind or not mailbox.closed):
                 await filled.wait()
+
+
+def wake_readers(workers: Iterable[StreamWorker]) -> None:
+    """Wakes the readers of some streams, each event loop once for all of its readers; from any
+    thread, without waiting. Those whose loop has ended are let go of."""
+    loops: dict[object, tuple[LoopWaker, list[StreamWorker]]] = {}
+    for worker in workers:
+        if worker.waker is not None:
+            loops.setdefault(worker.waker.loop, (worker.waker, []))[1].append(worker)
+    for waker, readers in loops.values():
+        if not waker.call(_WakeSome(waker, readers)):
+            for worker in readers:
+                worker.end()
+
+
+class _WakeSome:
+    """A call that wakes some readers, a few in each turn of their loop.
+
+    Between its turns a loop lets go of the interpreter lock; a hundred readers woken at once would
+    keep it from the training thread for milliseconds.
+    """
+
+    def __init__(self, waker: LoopWaker, readers: list[StreamWorker]) -> None:
+        self._waker = waker
+        self._readers = readers
+
+    def __call__(self) -> None:
+        for reader in self._readers[:WOKEN_AT_ONCE]:
+            reader.wake()
+        left = self._readers[WOKEN_AT_ONCE:]
+        if left:
+            self._waker.call(_WakeSome(self._waker, left))
 
 
 def no_votes(_event: Event) -> Vote | None:

@@ -20,6 +20,8 @@ class LoopWaker:
 
     def __init__(self) -> None:
         native: Any = anyio.lowlevel.current_token().native_token
+        self.loop: object = native
+        """Which loop that is: the same object for all of its wakers."""
         # asyncio's loop and trio's token have the same thing under two names.
         self._call: Callable[..., object] = getattr(native, "call_soon_threadsafe", None) or (
             native.run_sync_soon

@@ -10,7 +10,7 @@ import anyio
 
 from ..schemas.errors import DeliveryError
 from .dismissal import Hired, dismiss
-from .event_stream import StreamWorker
+from .event_stream import StreamWorker, wake_readers
 from .handling import Services
 from .loop_host import LoopHost
 from .loop_worker import LoopWorker
@@ -155,6 +155,7 @@ class Workforce:
     def wake(self, workers: Iterable[Worker]) -> None:
         """Lets workers on event loops look at their mailboxes; waits for nobody."""
         loop = self._loop
+        readers = []
         for worker in workers:
             if isinstance(worker, LoopWorker):
                 if loop is not None:
@@ -162,7 +163,9 @@ class Workforce:
             elif isinstance(worker, ProcessWorker):
                 worker.wake()
             elif isinstance(worker, StreamWorker):
-                worker.notify()
+                readers.append(worker)
+        if readers:
+            wake_readers(readers)
         if loop is not None:
             loop.flush_wakes()
 

@@ -133,9 +133,11 @@ class Ending:
             state.eval_steps = steps_of(args.eval_steps, length.max_steps)
         state.save_steps = steps_of(args.save_steps, length.max_steps)
         state.train_batch_size = self._front_end.train_batch_size or args.train_batch_size
-        gc.collect()
-        gc.freeze()
-        self._frozen = True
+        if self._hosted is None:
+            # The heap of a host is its own, and its loop would stand still for it.
+            gc.collect()
+            gc.freeze()
+            self._frozen = True
         self._begun_s = time.perf_counter()
         self._first_step = state.global_step
         self._open_link().reset_flags("stop")

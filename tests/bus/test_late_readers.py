@@ -356,3 +356,20 @@ def test_what_is_kept_does_not_happen_several_times_a_step() -> None:
     frequent = {name for name in Event.known_kinds if name.endswith(("_step", "step_end"))}
     assert not kept & (frequent | {"step_begin", "substep_end", "histogram"})
     assert {"train_begin", "train_end", "run_failed", "log", "save", "verdict"} <= kept
+
+
+def test_an_event_for_a_run_that_has_ended_takes_its_next_number(make_bus: MakeBus) -> None:
+    bus = make_bus(replay=True)
+    link = bus.open_run(TrainerState(), run_id="a", attempt=2)
+    emit(link, range(1, 3))
+    bus.close_run(link)
+    bus.open_run(TrainerState(), run_id="b")
+    bus.publish(Pause(run_id="a"))
+    assert bus.flush(10)
+
+    async def main() -> None:
+        stream = bus.events(since=0, run_id="a", until=Pause)
+        seen = [(event.name, event.attempt, event.seq) async for event in stream]
+        assert seen == [("log", 2, 0), ("log", 2, 1), ("pause", 2, 2)]
+
+    bounded(main)

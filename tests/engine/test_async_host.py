@@ -423,7 +423,7 @@ def test_nothing_of_the_process_is_changed(new_loop: NewLoop) -> None:
             list(warnings.filters),
             (sys.excepthook, threading.excepthook, sys.unraisablehook),
             (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()),
-            gc.isenabled(),
+            (gc.isenabled(), gc.get_freeze_count()),
         )
 
     seen: list[tuple[Any, ...]] = []
