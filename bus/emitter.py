@@ -51,6 +51,7 @@ class Emitter:
     __slots__ = (
         "_append",
         "_clock",
+        "_heard",
         "_state",
         "active",
         "event_class",
@@ -58,6 +59,7 @@ class Emitter:
         "header",
         "kind",
         "link",
+        "untaken",
         "validate",
         "wanted",
     )
@@ -79,6 +81,9 @@ class Emitter:
         self._state.setdefault(MARK, None)
         self._append = append
         self._clock = clock
+        self._heard = False
+        self.untaken = 0
+        """Events in a row that nobody took; for the pump."""
         self.wanted = False
         self.gated = False
         self.active = False
@@ -108,9 +113,14 @@ class Emitter:
 
     def want(self, wanted: bool, gated: bool) -> None:
         """Sets who listens; the bus calls it when that changes."""
-        self.wanted = wanted
+        self._heard = wanted
         self.gated = gated
-        self.active = wanted or gated
+        self.rest(False)
+
+    def rest(self, resting: bool) -> None:
+        """Has it emit nothing for a while, or again; with the lock of those who listen held."""
+        self.wanted = self._heard and not resting
+        self.active = self.wanted or self.gated
 
 
 def build(

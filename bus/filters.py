@@ -46,6 +46,7 @@ class Filter:
         "every",
         "interval_s",
         "once",
+        "only_by_time",
         "runs",
         "uncounted",
         "when",
@@ -81,6 +82,8 @@ class Filter:
         numbers = (every, after, before, interval_s)
         self.uncounted = once is False and all(number is None for number in numbers)
         """Whether the number of an event does not matter."""
+        self.only_by_time = once is False and interval_s is not None and numbers.count(None) == 3
+        """Whether the time alone decides."""
         self.runs = _runs(run_id)
         self.always = self.uncounted and self.runs is None
 
@@ -124,6 +127,10 @@ class FilterCounts:
         self._seen: dict[str, int] = {}
         self._taken: dict[str, int] = {}
         self._last_s: dict[str, float] = {}
+
+    def last_s(self, kind: str) -> float:
+        """When the last event of a kind that an interval let pass was emitted (monotonic, s)."""
+        return self._last_s.get(kind, -math.inf)
 
     def takes(self, chosen: Filter, kind: str, step: int, epoch: float, now: float = 0.0) -> bool:
         """Numbers an event and asks the filter; to be called once for each event of the kind.

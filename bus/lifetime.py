@@ -111,7 +111,7 @@ class BusLifetime:
             with self._roster.lock:
                 if self._pump is not None:
                     return self
-                self._pump = Pump(self, self._queue)
+                self._pump = Pump(self, self._queue, self._roster)
                 self._pump.start()
                 self._workforce.begin(self._roster.subscriptions)
                 self._pump.retarget()

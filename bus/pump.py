@@ -17,20 +17,22 @@ from .diagnostics import get_logger
 from .emitter import build
 from .outgoing import Outgoing
 from .published import HandedOn, Published
+from .resting import Resting
 from .run_link import Numbering, RunLink
 from .stall_watch import StallWatch
 from .vote_files import VoteFiles
 
 if TYPE_CHECKING:
     from .lifetime import BusLifetime
+    from .roster import Roster
 
 log = get_logger()
 
 TICK_S = 0.010
 """Between two looks at the queue."""
-BUSY_EVENTS, BUSY_TICKS = 16, 2.5
-"""After a look that found so many events the next comes so many ticks later: each wakes up several
-threads, which a step of less than a millisecond feels, and nobody sees such a delay."""
+BUSY_EVENTS, LONG_TICKS = 16, 2.5
+"""After a look that found nothing, or so many events, the next comes so many ticks later: each
+wakes up threads, which a step of less than a millisecond feels, and nobody sees such a delay."""
 SLICE_S = 0.0003
 """How long the pump works before it lets go of the interpreter lock."""
 SLICE_EVENTS = 8
@@ -61,7 +63,9 @@ class Request:
 class Pump:
     """The thread between the training thread and the mailboxes."""
 
-    def __init__(self, bus: BusLifetime, queue: deque[Any], *, tick_s: float = TICK_S) -> None:
+    def __init__(
+        self, bus: BusLifetime, queue: deque[Any], roster: Roster, *, tick_s: float = TICK_S
+    ) -> None:
         self._bus = bus
         self._queue = queue
         self._tick_s = tick_s
@@ -72,6 +76,7 @@ class Pump:
         self._give_up_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="stepbus-pump", daemon=True)
         self._outgoing = Outgoing(bus.targets, bus.spillway)
+        self._resting = Resting(bus.clock, roster, self._outgoing)
         self._watches: dict[RunLink, tuple[StallWatch, VoteFiles | None]] = {}
         self._look_at_workers = 0.0
         self._look_at_runs = 0.0
@@ -138,17 +143,19 @@ class Pump:
         while not self._ended:
             self._attention.wait(self._pause_s())
             self._attention.clear()
+            self._resting.wake()
             self._num_found = 0
             more = True
             while more and not self._ended:
                 more = self._work()
                 # After each slice, since there may be more to do for ever.
                 self._look()
+        self._resting.wake(everybody=True)
 
     def _pause_s(self) -> float:
         if not self._bus.is_heard:
             return LOOK_AT_WORKERS_S
-        return self._tick_s * (BUSY_TICKS if self._num_found >= BUSY_EVENTS else 1)
+        return self._tick_s * (1 if 0 < self._num_found < BUSY_EVENTS else LONG_TICKS)
 
     def _own_fault(self, what: str, error: Exception) -> None:
         # What is behind it must still get out.
@@ -223,9 +230,8 @@ class Pump:
         link = emitter.link
         seq = link.numbering.take()
         event: Event | None = None
-        for since, always, subscription, route, append, worker in self._outgoing.lanes_of(
-            emitter.event_class
-        ):
+        lanes = self._outgoing.lanes_of(emitter.event_class)
+        for since, always, subscription, route, append, worker in lanes:
             if monotonic < since or note is subscription:
                 continue
             if not always and not subscription.takes(
@@ -238,6 +244,10 @@ class Pump:
             if note is not None and emitter.kind == "save":
                 note.acquire(worker.subscription.name)
             append(event)
+        if event is not None:
+            emitter.untaken = 0
+        elif lanes:
+            self._resting.note_untaken(emitter, lanes)
         if note is not None and emitter.kind == "verdict":
             verdict = {k: v for k, v in item[5].items() if k not in ("votes", "vetoes")}
             for settle in note:

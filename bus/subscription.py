@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, NamedTuple
@@ -235,6 +236,17 @@ class Subscription:
         if counts is None:
             counts = self._counts[run] = FilterCounts()
         return counts.takes(chosen, kind, step, epoch, now)
+
+    def rests_until(self, route: Route, kind: str, run: tuple[str, int]) -> float:
+        """Until when (monotonic, s) it certainly takes no event of a kind that it takes at most one
+        of in so many seconds; minus infinity for all others."""
+        chosen = route.filter
+        if not chosen.admits(run[0]):
+            return math.inf
+        counts = self._counts.get(run)
+        if counts is None or chosen.interval_s is None or not chosen.only_by_time:
+            return -math.inf
+        return counts.last_s(kind) + chosen.interval_s
 
     def hears(self, kind: type[Event], run_id: str) -> bool:
         """Whether it takes events of a class of a run."""
