@@ -75,7 +75,11 @@ def train(job: Job, bus: EventBus) -> dict[str, Any]:
     model = nn.Linear(16, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     args = TrainingArguments(
-        str(job.folder), max_steps=job.spec.steps, logging_steps=10, save_strategy="no"
+        str(job.folder),
+        max_steps=job.spec.steps,
+        logging_steps=10,
+        save_strategy="no",
+        report_to="none",
     )
     with TrainingRun(args, model=model, optimizer=optimizer, bus=bus, run_id=job.id) as run:
         for x, y in run.steps(batches):
