@@ -14,7 +14,7 @@ import torch
 
 from stepbus.cli.bench.machine import machine, versions
 
-from . import cuda, emit, engines, growth, hostile, hosts, throughput, whole
+from . import bridges, cuda, emit, engines, growth, hostile, hosts, throughput, whole
 from .part import Part, Tell
 from .report import PEERS, kept, markdown, write
 
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[bool, Tell], Part]] = {
     "emit": emit.run,
     "engines": engines.run,
     "whole": whole.run,
+    "bridges": bridges.run,
     "hostile": hostile.run,
     "throughput": throughput.run,
     "growth": growth.run,

@@ -125,6 +125,10 @@ BUDGETS: tuple[Budget, ...] = (
         needs="a CUDA device",
     ),
     Budget(
+        "a trainer of others with a bridge, its trackers behind it: at most 1.05 x without",
+        (Limit("bridges", ".*", "stepbus bridge.*", "p50", 1.05),),
+    ),
+    Budget(
         "events to one subscriber, end to end: at least 150,000/s",
         (Limit("throughput", "1 subscriber", "stepbus.*", "events/s", 150_000, at_least=True),),
     ),

@@ -106,7 +106,7 @@ def _label_ends(axes: Any, at: float, ends: Sequence[tuple[float, str]]) -> None
         lowest = height * 1.7
 
 
-def _ratios(title: str) -> Callable[[Any, Sequence[Figure]], Any]:
+def _ratios(title: str, base: str = "raw") -> Callable[[Any, Sequence[Figure]], Any]:
     """Bars of the median, with the p99 as a mark, a panel for each case."""
 
     def drawing(pyplot: Any, figures: Sequence[Figure]) -> Any:
@@ -157,7 +157,7 @@ def _ratios(title: str) -> Callable[[Any, Sequence[Figure]], Any]:
             axes.xaxis.set_minor_formatter(pyplot.NullFormatter())
             _plain(axes)
         panels[-1, 0].set_xlabel(
-            "a step, to the raw one beside it (log): bar p50, diamond mean, red mark p99"
+            f"a step, to the {base} one beside it (log): bar p50, diamond mean, red mark p99"
         )
         picture.suptitle(title, x=0.01, ha="left", weight="bold")
         picture.tight_layout(rect=(0, 0, 1, 0.985))
@@ -193,6 +193,7 @@ def _plain(axes: Any) -> None:
 DRAWINGS: dict[str, Callable[[Any, Sequence[Figure]], Any]] = {
     "emit": _emit,
     "engines": _ratios("Engines"),
+    "bridges": _ratios("Bridges", "bare"),
     "hostile": _ratios("Hostile subscribers"),
     "throughput": _throughput,
     "growth": _growth,

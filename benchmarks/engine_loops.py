@@ -45,7 +45,7 @@ def run(
     arguments: dict[str, Any] = {"report_to": list(trackers) or "none", "drain_timeout_s": DRAIN_S}
     if displayed:
         arguments |= {"disable_tqdm": False, "logging_strategy": "steps"}
-    with _workplace():
+    with workplace():
         return training_run(
             work, watch, displayed=displayed, logging_steps=logging_steps, arguments=arguments
         )
@@ -74,7 +74,7 @@ def _by_trainer(
     """The same script for both: only where the names come from differs."""
     package = importlib.import_module(package_name)
     model = make_model(work)
-    with _workplace() as folder:
+    with workplace() as folder:
         arguments = run_arguments(work, str(folder), logging_steps) | more
         arguments |= trainer_arguments(work)
         if trackers:
@@ -123,7 +123,7 @@ def lightning(
     from .lightning_module import make_trainer, wrap
 
     model = make_model(work)
-    with _workplace() as folder:
+    with workplace() as folder:
         module = wrap(work, model, logs=bool(logging_steps))
         trainer = make_trainer(work, folder, trackers, logging_steps)
         trainer.fit(module, make_loader(work, watch))
@@ -162,7 +162,7 @@ def ignite(
         if engine.state.output is not None:
             total.add_(engine.state.output[0])
 
-    with _workplace() as folder:
+    with workplace() as folder:
         if logging_steps:
             attach(engine, optimizer, trackers, folder, logging_steps)
         engine.run(make_loader(work, watch), max_epochs=1)
@@ -170,7 +170,7 @@ def ignite(
 
 
 @contextmanager
-def _workplace() -> Iterator[Path]:
+def workplace() -> Iterator[Path]:
     """A folder of its own for whatever is written, with the trackers told to stay in it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, in_folder(Path(name)):
         offline(Path(name))

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.budgets import BUDGETS, figures_of, judged, outcome
 from benchmarks.part import Part
 from benchmarks.readme import BEGIN, END, block, put
-from benchmarks.report import write
+from benchmarks.report import kept, write
 from stepbus.cli.bench.comparison import CONTROL, Compared, figures
 from stepbus.cli.bench.figures import Figure
 from stepbus.cli.bench.paired import Estimate
@@ -150,6 +150,21 @@ def test_budgets_judge_stepbus_and_nobody_else() -> None:
     assert {figure.measure for figure in figures_of(budget, found)} == {"p50", "wall_us"}
 
 
+def test_parts_of_a_former_report_are_kept_beside_those_that_are_measured_again(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, parts(), quick=False)
+    found = kept(tmp_path, quick=False, renewed=["engines", "throughput"])
+    former = [part for part in parts() if part.name in ("emit", "growth", "cuda")]
+    assert found == [dataclasses.replace(p, figures=judged(p.figures)) for p in former]
+    assert kept(tmp_path, quick=True, renewed=["engines"]) == []
+    assert kept(tmp_path / "elsewhere", quick=False, renewed=["engines"]) == []
+    document = json.loads((tmp_path / "report.json").read_text())
+    document["versions"]["torch"] = "1.0"
+    (tmp_path / "report.json").write_text(json.dumps(document))
+    assert kept(tmp_path, quick=False, renewed=["engines"]) == []
+
+
 def test_readme_gets_the_figures_of_a_report_and_keeps_the_rest(tmp_path: Path) -> None:
     write(tmp_path, parts(), quick=False)
     document = json.loads((tmp_path / "report.json").read_text())
@@ -183,7 +198,7 @@ def program(*words: str) -> subprocess.CompletedProcess[str]:
 def test_unknown_part_is_an_error_with_the_parts_there_are() -> None:
     done = program("engine")
     assert done.returncode == 2
-    assert "no part engine: there are emit, engines, whole, hostile" in done.stderr
+    assert "no part engine: there are emit, engines, whole, bridges, hostile" in done.stderr
 
 
 @pytest.mark.slow
