@@ -45,7 +45,7 @@ def run(quick: bool, tell: Tell) -> Part:
     """Measures this part."""
     part = Part(PART, "Async hosts: the loop beside a training, the step beside readers")
     part.notes.append(NOTE)
-    rounds, seconds = (3, 0.2) if quick else (8, 0.8)
+    rounds, seconds = (2, 0.2) if quick else (8, 0.8)
     work = work_of(SHORT.step_s, int(20 * seconds / SHORT.step_s), batch_size=SHORT.batch_size)
     for backend in ("asyncio", "trio"):
         tell(f"host-loop latency on {backend}")

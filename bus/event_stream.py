@@ -151,7 +151,7 @@ class StreamWorker:
                 return None
             filled = self._filled = anyio.Event()
             # What came before this event was made woke nobody.
-            if not mailbox.wait(0.0) and (mailbox.behind or not mailbox.closed):
+            if not mailbox.has_mail and (mailbox.behind or not mailbox.closed):
                 await filled.wait()
 
 

@@ -281,6 +281,10 @@ class BusLifetime:
         """Wakes those of some workers that run on an event loop; for the pump."""
         self._workforce.wake(workers)
 
+    def wake_some_readers(self) -> None:
+        """Wakes the next few readers that have mail; for the pump, at each tick."""
+        self._workforce.wake_some_readers()
+
     def look_after_workers(self, now: float) -> None:
         """Notices who is over its time-out, costs much or falls behind; for the pump."""
         self._workforce.look(now)

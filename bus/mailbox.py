@@ -258,6 +258,12 @@ class Mailbox:
             self._filled.wait_for(self._can_go_on, timeout)
             return self._has_some()
 
+    @property
+    def has_mail(self) -> bool:
+        """Whether there is an event, in memory or to be read on."""
+        with self._lock:
+            return self._has_some()
+
     def _has_some(self) -> bool:
         return bool(self._events) or (self._spill is not None and self._spill.readable)
 

@@ -298,6 +298,7 @@ class Pump:
     def _look(self) -> None:
         now = self._bus.clock.monotonic()
         try:
+            self._bus.wake_some_readers()
             if now >= self._look_at_workers:
                 self._look_at_workers = now + LOOK_AT_WORKERS_S
                 self._bus.look_after_workers(now)

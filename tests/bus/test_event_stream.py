@@ -1,6 +1,7 @@
 """`async for event in bus.events(...)`, on asyncio and trio."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -340,8 +341,31 @@ def test_a_reader_whose_loop_is_gone_is_let_go_of(make_bus: MakeBus) -> None:
     emit_steps(bus, 5)
     assert bus.flush(10)
     emit_steps(bus, 5)
-    assert bus.flush(10)
+    deadline = time.monotonic() + 10
+    while bus.ledger[0].pending and time.monotonic() < deadline:
+        assert bus.flush(10)
     assert bus.ledger[0].pending == 0
+
+
+@BACKENDS
+def test_many_readers_that_wait_are_all_woken_when_the_bus_stops(backend: str) -> None:
+    bus = EventBus().start()
+    ended: list[int] = []
+
+    async def main() -> None:
+        async def read(stream: Any) -> None:
+            ended.append(len([event async for event in stream]))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(60):
+                tasks.start_soon(read, bus.events("step_end", until="train_end"))
+            await anyio.wait_all_tasks_blocked()
+            emit_steps(bus, 3, end=True)
+            # As a run does at its end: the bus is not closed.
+            await anyio.to_thread.run_sync(bus.stop)
+
+    bounded(main, backend)
+    assert ended == [4] * 60
 
 
 @BACKENDS
