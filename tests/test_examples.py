@@ -72,6 +72,14 @@ def test_decorator_stops_the_run_by_a_vote(tmp_path: Path) -> None:
     assert re.fullmatch(r"stopped at step \d+: a loss of 0\.0\d+ is low enough", last), printed
 
 
+@pytest.mark.usefixtures("environ")
+def test_their_trainer_saves_and_stops_by_votes(tmp_path: Path) -> None:
+    lines = [x for x in run("their_trainer.py", tmp_path).splitlines() if x.startswith("step ")]
+    assert re.fullmatch(r"step \d+, verdict: stop acted", lines[0]), lines
+    step = lines[0].partition(",")[0]
+    assert lines[1:] == [f"{step}, save", f"{step}, verdict: save acted", f"{step}, train_end"]
+
+
 def losses(history: Path) -> dict[str, tuple[str, str]]:
     """The training loss and the logged norm of the weights, as written, by step."""
     with history.open(encoding="utf-8", newline="") as file:
