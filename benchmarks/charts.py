@@ -197,5 +197,6 @@ DRAWINGS: dict[str, Callable[[Any, Sequence[Figure]], Any]] = {
     "hostile": _ratios("Hostile subscribers"),
     "throughput": _throughput,
     "growth": _growth,
+    "hosts": _ratios("A step with 100 readers of bus.events(), ten of them stuck"),
     "cuda": _ratios("On CUDA"),
 }

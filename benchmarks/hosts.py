@@ -45,7 +45,7 @@ def run(quick: bool, tell: Tell) -> Part:
     """Measures this part."""
     part = Part(PART, "Async hosts: the loop beside a training, the step beside readers")
     part.notes.append(NOTE)
-    rounds, seconds = (2, 0.2) if quick else (8, 0.8)
+    rounds, seconds = (2, 0.2) if quick else (6, 0.6)
     work = work_of(SHORT.step_s, int(20 * seconds / SHORT.step_s), batch_size=SHORT.batch_size)
     for backend in ("asyncio", "trio"):
         tell(f"host-loop latency on {backend}")
@@ -179,7 +179,7 @@ def _readers(part: Part, quick: bool, tell: Tell) -> None:
         ]
         every = "each step" if logging_steps == 1 else f"every {logging_steps} steps"
         tell(f"readers at a {length.name}, a log {every}")
-        seconds = len(specs) * (1.2 if quick else 6.0)
+        seconds = len(specs) * (1.2 if quick else 4.0)
         taken = measure(specs, [steady(length, seconds)], seed=0, deadline_s=DEADLINE_S)
         case = f"{length.name}, a log {every}"
         part.figures += compared(PART, case, specs, taken)

@@ -61,6 +61,8 @@ class ReplaySubscription(Subscription):
         super().__init__(
             replay, [Route(Event, replay.keep, Filter())], Options(name="replay", ranks="all")
         )
+        # No advice to move it to a process.
+        self.account.named_for_cost = True
 
     def handler_route(self, kind: type[Event]) -> Route | None:
         """The one route, for the kinds that are kept."""

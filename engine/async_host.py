@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 import threading
 import traceback
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import anyio.lowlevel
 
 from ..bus.diagnostics import get_logger
 from ..bus.loop_host import LoopWaker
+from ..schemas.errors import ArgumentError
 from .hosting import HOSTED, Hosted, OnCancel
 from .thread_modes import ThreadModes
 
@@ -58,9 +60,14 @@ async def run_async(
         What the function returned.
 
     Raises:
-        ArgumentError: an unknown `on_cancel`, or a time that is not positive.
+        ArgumentError: an async function, an unknown `on_cancel`, or a time that is not positive.
         BaseException: what the function raised, with its traceback.
     """
+    if inspect.iscoroutinefunction(function):
+        raise ArgumentError(
+            f"run_async({_name_of(function)}): it is async, and runs on the loop. Give the function "
+            "that trains, which is not."
+        )
     hosted = Hosted(on_cancel, stop_timeout)
     await anyio.lowlevel.checkpoint_if_cancelled()
     training = _TrainingThread(function, args, hosted, name or _name_of(function))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cuda_work, hostile_subscribers, naive
+from benchmarks import cuda_work, hostile_subscribers, hosts_loops, naive
 from benchmarks.aged_loops import LOGGING_STEPS, aged
 from benchmarks.cuda_inspection import covered
 from benchmarks.growth import OLD, YOUNG
@@ -54,6 +54,16 @@ def test_naive_loops_call_the_handler_at_each_step(monkeypatch: pytest.MonkeyPat
     threaded = naive.queue_and_thread(work, watch, handler="sleeps")
     assert digest(model) == digest(threaded) == digest(raw(work, StepWatch()))
     assert watch.facts["waiting"] >= 0
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_run_with_readers_trains_as_one_without_and_is_read(backend: str) -> None:
+    work, watch = Work(8, 20, batch_size=4), StepWatch()
+    read = hosts_loops.read(work, watch, logging_steps=5, backend=backend)
+    unread = hosts_loops.unread(work, StepWatch(), logging_steps=5)
+    assert digest(read) == digest(unread) == digest(raw(work, StepWatch()))
+    most = hosts_loops.READERS * 5  # four logs and the closing figures
+    assert hosts_loops.READERS <= watch.facts["read"] <= most
 
 
 def test_hostile_subscribers_take_the_time_that_they_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,22 @@ def test_what_is_gone_is_an_error_that_says_where_it_can_begin(make_bus: MakeBus
     bounded(main)
 
 
+def test_what_is_kept_takes_no_more_memory_the_longer_it_goes_on(make_bus: MakeBus) -> None:
+    bus = make_bus(replay=1_000)
+    replay = bus._replay
+    assert isinstance(replay, Replay)
+    sizes = []
+    for round_ in range(4):
+        for number in range(5):
+            link = bus.open_run(TrainerState(), run_id=f"r{round_}-{number}")
+            emit(link, range(1, 1_001))
+            bus.close_run(link)
+        assert bus.flush(60)
+        sizes.append((len(replay._chunks), sum(len(chunk.runs) for chunk in replay._chunks)))
+    assert max(sizes)[0] <= 1_000 // 64 + 2
+    assert max(size[1] for size in sizes) <= 2 * max(sizes)[0]
+
+
 def test_a_slow_reader_keeps_its_place_though_the_bus_forgets(make_bus: MakeBus) -> None:
     bus = make_bus(replay=64)
     link = bus.open_run(TrainerState(), run_id="a")

@@ -455,6 +455,18 @@ def test_bad_options_are_refused_before_it_begins(
     bounded(main, backend)
 
 
+@BACKENDS
+def test_an_async_function_is_refused(backend: str) -> None:
+    async def train() -> None:
+        raise AssertionError("it was called")
+
+    async def main() -> None:
+        with pytest.raises(ArgumentError, match=r"run_async\(train\): it is async"):
+            await run_async(train)
+
+    bounded(main, backend)
+
+
 def test_a_run_has_the_name_that_it_was_given(new_loop: NewLoop) -> None:
     loop = new_loop()
     args = loop.arguments(save_strategy="steps", save_steps=6)
