@@ -6,28 +6,25 @@ import itertools
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...bus import Deferred, EventBus, Ledger, RunLink
+from ...bus import EventBus, Ledger
 from ...bus.call_values import plain_values
 from ...bus.ranks import Ranks
-from ...schemas import Action, TrainerState
+from ...schemas import Action
 from .. import run_identity
 from ..ending import AFTER_ERROR_S, Drain
-from ..metric_buffer import MetricBuffer
 from ..rng import preserved_rng
-from ..rounds import ACTED_ON, Act, Rounds
+from ..rounds import Act, Rounds
 from ..run_identity import RunIdentity
-from ..scalars.waits import HistoryRow
 from ..summary import RunSummary
 from .asked import Asked
+from .bridged_steps import BridgedSteps
 from .closing import completed
-from .host_values import host_values
 from .ranks import REFUSAL, agreed
 
-_SCALARS = (bool, int, float, str)
 _opened = itertools.count()
 
 
@@ -36,7 +33,7 @@ def new_identity() -> RunIdentity:
     return RunIdentity(uuid.uuid4().hex[:12], 1)
 
 
-class BridgedRun:
+class BridgedRun(BridgedSteps):
     """A run of a foreign trainer. The bridge calls it where the trainer calls the bridge:
 
         run = BridgedRun(bus, {"save": ask_for_a_save, ...}, output_dir=folder)
@@ -90,35 +87,21 @@ class BridgedRun:
         vetoed: Callable[[Action], None] | None = None,
         scheduled: Callable[[], Iterable[Action]] = tuple,
     ) -> None:
-        self.bus = bus
-        self.state = TrainerState(
-            is_world_process_zero=ranks.rank == 0, is_local_process_zero=ranks.rank == 0
-        )
+        super().__init__(bus, ranks, scheduled)
         self.output_dir = output_dir
         self.trains = trains
-        self.link: RunLink
-        """What the open run holds of the bus."""
-        self.rounds: Rounds
-        """Counts its votes; `rounds.stop` says who stopped it, once somebody has."""
-        self.metrics = MetricBuffer()
         self.summary: RunSummary | None = None
         """How it went, once it is closed."""
         self.identity = identity or new_identity()
-        self.asked: Asked
-        """What was asked of the trainer and has not been done."""
         self._actions = actions
         self._vetoed = vetoed
-        self._scheduled = scheduled
         self._run_name = run_name
         self._logging_dir = logging_dir
-        self._ranks = ranks
         self._context = context
         self._drain = Drain(bus.drain_timeout)
         self._begun_s: float | None = None
         self._over = False
         self._closed = False
-        self._left_s = self.loaded_s = time.perf_counter()
-        self._bus_s = 0.0
 
     # Its life
 
@@ -137,7 +120,7 @@ class BridgedRun:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
                 run_identity.record(folder, self.identity)
-            self.link = bus.open_run(
+            link = bus.open_run(
                 self.state,
                 run_id=self.identity.run_id,
                 attempt=self.identity.attempt,
@@ -148,7 +131,7 @@ class BridgedRun:
         except BaseException:
             bus.let_go(0)
             raise
-        link = self.link
+        self.connect(link)
         # One for all handlers: it remembers what is dear to read.
         keeper = preserved_rng()
         link.gate.guard = lambda: keeper
@@ -163,8 +146,6 @@ class BridgedRun:
             self.rounds.vetoed = self._vetoed
         if self._ranks.several:
             self.rounds.refusal = REFUSAL
-        self._step_end, self._log = link.emitters["step_end"], link.emitters["log"]
-        self._monotonic = link.bus.clock.monotonic
         self.emit(
             "init_end",
             {
@@ -257,115 +238,6 @@ class BridgedRun:
     def over(self) -> bool:
         """Whether `finish` or `fail` was called."""
         return self._over
-
-    # What the trainer does
-
-    def at(self, step: int, epoch: float) -> None:
-        """Notes where the trainer stands, without copying its state."""
-        own = self.state.__dict__
-        own["global_step"] = step
-        own["epoch"] = epoch
-
-    def emit(
-        self,
-        kind: str,
-        values: dict[str, Any] | None = None,
-        note: Any = None,
-        deferred: tuple[Deferred, ...] = (),
-    ) -> None:
-        """Emits an event where anybody listens."""
-        link = self.link
-        emitter = link.emitters[kind]
-        if emitter.active:
-            link.fire(emitter, values or {}, deferred, note)
-
-    def hear_out(self, seconds: float) -> None:
-        """Waits for those who listen, so that their votes come to the merge point that follows."""
-        if self.bus.is_heard:
-            started = time.monotonic()
-            self.bus.flush(seconds)
-            self.link.account.drained(time.monotonic() - started)
-
-    def begin_step(self) -> None:
-        """Notes that the data of a step is there: what lay since `leave` was waiting for it."""
-        self.loaded_s = time.perf_counter()
-
-    def end_step(self, learning_rate: float | None = None) -> None:
-        """Announces the end of a step (`at` has been called) and counts the votes."""
-        entered_s = time.perf_counter()
-        link, emitter, left_s, loaded_s = self.link, self._step_end, self._left_s, self.loaded_s
-        step_s = entered_s - left_s
-        link.votes.step = self.state.__dict__["global_step"]
-        pulse = link.pulse
-        pulse.durations_s.append(step_s)
-        if emitter.active:
-            values = {
-                "learning_rate": learning_rate,
-                "step_s": step_s,
-                "data_wait_s": max(0.0, loaded_s - left_s),
-                "bus_s": self._bus_s,
-            }
-            link.fire(emitter, values)
-        if link.votes.has_votes or self.asked.waiting or not link.control.is_settled:
-            self.hold("step_end")
-        if link.listeners_changed:
-            link.note_listeners()
-        pulse.beat_s = self._monotonic()
-        left_s = self._left_s = time.perf_counter()
-        bus_s = self._bus_s = left_s - entered_s
-        link.account.note_step(bus_s)
-
-    def leave(self) -> None:
-        """Notes that an action of the trainer is over: it is no part of the next step."""
-        self._left_s = time.perf_counter()
-
-    def since_left(self) -> float:
-        """Seconds since the end of the last step or action."""
-        return time.perf_counter() - self._left_s
-
-    def log(self, logs: Mapping[str, Any], row: Mapping[str, Any] | None = None) -> None:
-        """Adds a row to the history, and emits `log`. Values on a device are not waited for.
-
-        Args:
-            logs: what the trainer logs, under its own names. Tensors with several values, and
-                what is neither a number nor text, are left out and named once.
-            row: the row as the trainer keeps it, where it keeps one; else the logs with `epoch`
-                and `step`.
-        """
-        state = self.state
-        values, handles = host_values("the trainer", logs, self.metrics)
-        if row is None:
-            row = {"epoch": state.epoch, **values, "step": state.global_step}
-        else:
-            plain = {k: v for k, v in row.items() if v is None or isinstance(v, _SCALARS)}
-            row = {**plain, **{k: v for k, v in values.items() if k in row}}
-        state.add_log(HistoryRow(row, self.metrics.waits) if handles else dict(row))
-        if self._log.active:
-            self.link.fire(self._log, {"logs": values}, handles)
-
-    # Votes
-
-    def hold(self, point: str, *, stops: bool = True, only: Sequence[Action] = ACTED_ON) -> None:
-        """A merge point: votes are counted, and what they ask for is asked of the trainer.
-
-        What was asked for before and has not been done is asked for once more.
-
-        Args:
-            point: the event after which it is.
-            stops: whether the trainer can leave its loop, or the epoch, from here.
-            only: what else it can do from here; votes for the rest wait.
-        """
-        link, asked = self.link, self.asked
-        if asked.waiting:
-            asked.again(only, stops=stops)
-            only = [action for action in only if action not in asked.waiting]
-        if link.votes.has_votes or not link.control.is_settled:
-            asked.point = point
-            if not self._ranks.several:
-                for action in self._scheduled():
-                    if action in only:
-                        self.rounds.schedule(action)
-            self.rounds.hold(point, stops=stops, only=only)
 
     def _sum_up(self, status: str, reason: str, metrics: dict[str, Any]) -> None:
         begun_s = self._begun_s

@@ -7,25 +7,19 @@ import enum
 import os
 import sys
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from ...bus import EventBus
-from ...bus.control_channel import Outcome
 from ...bus.diagnostics import get_logger
 from ...bus.ranks import Ranks
-from ...schemas import Action
-from ...schemas.control import FLAG_OF
 from ...schemas.errors import StepbusError
 from ..ending import AFTER_ERROR_S
-from ..metric_buffer import number_of
-from ..rounds import ACTED_ON, Unavailable
 from ..run_identity import RunIdentity
 from ..summary import RunSummary
 from .bridged_run import BridgedRun, new_identity
+from .their_control import TheirControl
 from .their_state import beginning, checkpoint_of, mirror, resumed_identity
 from .watching import find_trainer, watch
 
@@ -69,7 +63,7 @@ class _Open:
             run.close()
 
 
-class TheirCalls:
+class TheirCalls(TheirControl):
     """Opens and closes the runs of a bridge; to be inherited beside their callback."""
 
     def __init__(self, bus: EventBus, *, owns_bus: bool) -> None:
@@ -79,7 +73,6 @@ class TheirCalls:
         self.summary: RunSummary | None = None
         """How the last training went."""
         self.control: Any = None
-        """Theirs, which they may replace at any hook."""
         self.phase = Phase.OUTSIDE
         self.acted = False
         """Whether something has been done since the step ended that may have changed the state."""
@@ -201,13 +194,7 @@ class TheirCalls:
     ) -> BridgedRun:
         run = BridgedRun(
             self.bus,
-            {
-                "log": self._ask,
-                "evaluate": self._ask_for_evaluation,
-                "save": self._ask,
-                "stop_epoch": self._ask_to_leave,
-                "stop": self._ask_to_leave,
-            },
+            self.actions,
             output_dir=Path(args.output_dir),
             run_name=args.run_name,
             identity=identity,
@@ -266,55 +253,6 @@ class TheirCalls:
                 f"the Trainer's report_to and a subscriber on the bus both log to "
                 f"{', '.join(both)}: give the TrainingArguments report_to='none'."
             )
-
-    # What its control is asked for
-
-    def _ask(self, outcome: Outcome) -> None:
-        setattr(self.control, FLAG_OF[outcome.action], True)
-        self._noted(outcome)
-
-    def _ask_for_evaluation(self, outcome: Outcome) -> None:
-        trainer = self._trainer() if self._trainer is not None else None
-        if not outcome.scheduled and trainer is not None and not _evaluates(trainer):
-            raise Unavailable("the Trainer was given no eval_dataset")
-        self._ask(outcome)
-
-    def _noted(self, outcome: Outcome) -> None:
-        assert self._run is not None
-        self._run.asked.note(outcome)
-
-    def _ask_to_leave(self, outcome: Outcome) -> None:
-        setattr(self.control, FLAG_OF[outcome.action], True)
-
-    def _clear(self, action: Action) -> None:
-        if action in ACTED_ON:
-            setattr(self.control, FLAG_OF[action], False)
-
-    def _scheduled(self) -> Iterable[Action]:
-        """What the flags say that others have set: a veto clears it."""
-        return [action for action in ACTED_ON if getattr(self.control, FLAG_OF[action])]
-
-    def number(self, value: Any) -> float | None:
-        """A learning rate as a number; None for one on a device, which is not waited for."""
-        if isinstance(value, Tensor):
-            return float(number_of(value)) if value.is_cpu else None
-        return float(value)
-
-    def told(self, state: Any, metrics: Any) -> str:
-        """What an evaluation came to, for its verdict."""
-        figures = {k: v for k, v in (metrics or {}).items() if k != "epoch"}
-        shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
-        return f"evaluated at step {state.global_step}: {', '.join(shown)}"
-
-
-def _evaluates(trainer: Any) -> bool:
-    """Whether an evaluation has data: a dataset, or a loader of the subclass's own."""
-    from transformers import Trainer
-
-    if getattr(trainer, "eval_dataset", None) is not None:
-        return True
-    own = getattr(type(trainer), "get_eval_dataloader", None)
-    return own is not Trainer.get_eval_dataloader
 
 
 def _last_error() -> BaseException | None:

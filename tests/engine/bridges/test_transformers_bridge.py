@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from stepbus import (
+    BatchSizeRetry,
     DeliveryError,
     Event,
     EventBus,
@@ -27,7 +28,13 @@ from stepbus import (
     TrainEnd,
     TransformersBridge,
 )
-from tests.engine.bridges.their_trainer import Recording, make_trainer, samples, tiny_gpt2
+from tests.engine.bridges.their_trainer import (
+    Recording,
+    arguments,
+    make_trainer,
+    samples,
+    tiny_gpt2,
+)
 
 TIMES = ("runtime", "per_second")
 
@@ -250,6 +257,27 @@ def test_a_bridge_that_was_added_later_sees_the_end_and_the_next_failure(tmp_pat
     assert not bus.running
 
 
+def test_a_retry_with_a_smaller_batch_goes_on_in_the_same_run(tmp_path: Path) -> None:
+    class Full(transformers.Trainer):
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            if len(inputs["input_ids"]) > 2:
+                raise RuntimeError("CUDA out of memory.")
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    bus = EventBus()
+    events = record(bus)
+    args = arguments(tmp_path, auto_find_batch_size=True)
+    bridge = TransformersBridge(bus)
+    Full(tiny_gpt2(), args, train_dataset=samples(12), callbacks=[bridge]).train()
+    begun = [event for event in events if event.name in ("train_begin", "batch_size_retry")]
+    assert names(begun)[:3] == ["train_begin", "batch_size_retry", "train_begin"]
+    retries = [event for event in events if isinstance(event, BatchSizeRetry)]
+    assert retries[0].from_batch_size == 4
+    assert retries[-1].to_batch_size <= 2
+    assert names(events)[-1] == "train_end"
+    assert len({event.run_id for event in events}) == 1
+
+
 def test_two_buses_behind_one_trainer_both_get_everything(tmp_path: Path) -> None:
     buses = [EventBus(), EventBus()]
     events = [record(bus) for bus in buses]
@@ -402,3 +430,13 @@ def test_importing_the_facade_loads_no_transformers() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_without_transformers_the_bridge_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['transformers'] = None; from stepbus import TransformersBridge"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert "pip install 'transformers[torch]'" in done.stderr

@@ -110,6 +110,37 @@ def test_a_handler_in_a_thread_is_obeyed_at_the_next_merge_point(
     assert 2 <= verdict.acted_at <= 3
 
 
+def test_a_coroutine_is_obeyed_too(tmp_path: Path) -> None:
+    bus = EventBus()
+    events = record(bus)
+
+    @bus.subscribe("log")
+    async def enough(event: Event) -> Vote | None:
+        return Vote("stop", reason="enough") if event.step == 2 else None
+
+    bus.subscribe("step_end", delivery="gate", name="waits")(lambda event: bus.flush(20) and None)
+    trainer = make_trainer(tmp_path, TransformersBridge(bus))
+    trainer.train()
+    (verdict,) = verdicts(events)
+    assert (verdict.outcome, verdict.acted_at, trainer.state.global_step) == ("acted", 3, 3)
+
+
+def vote_in_another_process(event: Event) -> Vote | None:
+    return Vote("save", reason="from elsewhere") if event.step == 6 else None
+
+
+def test_a_vote_from_another_process_comes_back_in_time_for_the_last_merge_point(
+    tmp_path: Path,
+) -> None:
+    bus = EventBus()
+    events = record(bus)
+    bus.subscribe("step_end", delivery="process")(vote_in_another_process)
+    make_trainer(tmp_path, TransformersBridge(bus)).train()
+    (verdict,) = verdicts(events)
+    assert (verdict.outcome, verdict.votes[0].reason) == ("acted", "from elsewhere")
+    assert (tmp_path / "checkpoint-6").is_dir()
+
+
 def test_a_vote_cast_before_training_waits_for_it_and_does_not_stop_the_next(
     tmp_path: Path,
 ) -> None:
