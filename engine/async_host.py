@@ -65,8 +65,8 @@ async def run_async(
     """
     if inspect.iscoroutinefunction(function):
         raise ArgumentError(
-            f"run_async({_name_of(function)}): it is async, and runs on the loop. Give the function "
-            "that trains, which is not."
+            f"run_async({_name_of(function)}): it is async, and would run on the loop. Give the "
+            "function that trains, which is not."
         )
     hosted = Hosted(on_cancel, stop_timeout)
     await anyio.lowlevel.checkpoint_if_cancelled()

@@ -462,7 +462,7 @@ def test_an_async_function_is_refused(backend: str) -> None:
 
     async def main() -> None:
         with pytest.raises(ArgumentError, match=r"run_async\(train\): it is async"):
-            await run_async(train)
+            await run_async(train)  # type: ignore[unused-coroutine]
 
     bounded(main, backend)
 
