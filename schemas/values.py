@@ -57,7 +57,7 @@ class FrozenDict(dict[K, V]):
 
 
 def _restore_non_finite(values: Any) -> Any:
-    if not isinstance(values, Mapping):
+    if type(values) is not dict and not isinstance(values, Mapping):
         return values
     for value in values.values():
         if type(value) is str and value in NON_FINITE:

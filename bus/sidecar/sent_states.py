@@ -93,7 +93,7 @@ def _captured(event: Event) -> tuple[StateRest | None, int]:
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """A row as it can be sent now: its event has waited for its values as long as it does."""
-    if not isinstance(row, PendingRow):
+    if type(row) is dict or not isinstance(row, PendingRow):
         return row
     if row.known:
         row.settle()
