@@ -291,9 +291,17 @@ class EventBus(BusLifetime, Subscribing):
         self.request(forget)
         return left
 
-    def request(self, call: Callable[[], object]) -> None:
-        """Has the pump call a function of the bus's own, after what was emitted so far."""
+    def request(self, call: Callable[[], object], *, at_once: bool = False) -> None:
+        """Has the pump call a function of the bus's own, after what was emitted so far.
+
+        Args:
+            call: what to call.
+            at_once: rather than when it looks next.
+        """
         self.append(Request(call))
+        pump = self._pump
+        if at_once and pump is not None:
+            pump.attend()
 
     def refresh(self, link: RunLink | None = None) -> None:
         """Tells the emitters of one run, or of all, who listens."""

@@ -230,10 +230,14 @@ class Acting:
         with self._timed(), self._busy("saving"), waits:
             values, lease = saving.write()
             saving.rotate()
-            lease.acquire(IN_TRANSIT)
+            heard = link.emitters["save"].wanted
+            if heard:
+                lease.acquire(IN_TRANSIT)
             link.reset_flags("save")
             link.emit("save", values, note=lease)
-            link.bus.request(lambda: lease.release(IN_TRANSIT))
+            if heard:
+                # At once, since the next rotation would leave the checkpoint where it is.
+                link.bus.request(lambda: lease.release(IN_TRANSIT), at_once=True)
         return str(values["path"])
 
     def _left_s(self) -> float | None:
