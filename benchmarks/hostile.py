@@ -32,7 +32,7 @@ def run(quick: bool, tell: Tell) -> Part:
     lengths = [SHORT] if quick else [SHORT, LONG]
     for kind, (target, title) in KINDS.items():
         specs = _loops(part, kind, target)
-        seconds = len(specs) * (1.4 if quick else 22.0)
+        seconds = len(specs) * (1.4 if quick else 12.0)
         tell(f"a subscriber that {title}")
         trainings = [steady(length, seconds) for length in lengths]
         taken = measure(specs, trainings, seed=0, deadline_s=DEADLINE_S)
@@ -66,7 +66,7 @@ def _deaths(part: Part, tell: Tell) -> None:
         for name, subject in mortal.items()
     ]
     tell(f"a subscriber with {title}")
-    (steps,) = measure(specs, [steady(SHORT, len(specs) * 22.0)], seed=0, deadline_s=DEADLINE_S)
+    (steps,) = measure(specs, [steady(SHORT, len(specs) * 15.0)], seed=0, deadline_s=DEADLINE_S)
     part.figures += compared(PART, f"{SHORT.name}, {title}", specs, [steps])
     for spec, each in zip(specs, steps, strict=True):
         part.notes += [
