@@ -160,6 +160,12 @@ class Rounds:
                 self.record(outcome, "refused", point, self.refusal)
                 continue
             self._link.control.show(action)
+            act = self.actions.get(action)
+            try:
+                done = act(outcome) if act else None
+            except Unavailable as why:
+                self.record(outcome, "refused", point, str(why))
+                continue
             votes = outcome.decision.votes
             voters = ", ".join(vote.voter for vote in votes)
             stop = Stop(_reasons(votes), voters, outcome.scheduled)
@@ -167,8 +173,7 @@ class Rounds:
                 self.stop = stop
             else:
                 self.stop_epoch = stop
-            act = self.actions.get(action)
-            self.record(outcome, "acted", point, (act(outcome) if act else None) or detail)
+            self.record(outcome, "acted", point, done or detail)
 
     def _record_vetoed(self, outcome: Outcome, point: str) -> None:
         self._link.control.reset(outcome.action)

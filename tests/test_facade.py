@@ -18,7 +18,8 @@ AnyEvent ArgumentError BatchSizeRetry BusClosedError CSVHistory CheckpointError 
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError Filter
 Histogram InitEnd
-IntervalStrategy JSONLHistory Lease Ledger LedgerRow Log LossCurve NonFinite OptimizerStep
+IntervalStrategy JSONLHistory Lease Ledger LedgerRow LightningBridge Log LossCurve NonFinite
+OptimizerStep
 OptimizerStepSkipped PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback
 ProgressCallback PushBegin Resumed RunCost RunFailed RunSummary Save SaveStrategy SchedulerType
 Stalled StepBegin StepEnd StepbusError StructuredLog Subscriber SubscriberBehind SubscriberFailed

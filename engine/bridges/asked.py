@@ -53,6 +53,12 @@ class Asked:
             if outcome is not None:
                 self._rounds.record(outcome, "acted", self._points.pop(action), detail)
 
+    def refuse(self, action: Action, why: str) -> None:
+        """Puts on record that the trainer has not done what was asked for, and will not."""
+        outcome = self.waiting.pop(action, None)
+        if outcome is not None:
+            self._rounds.record(outcome, "refused", self._points.pop(action), why)
+
     def drop(self, why: str) -> None:
         """Puts on record that the trainer will not do what it was asked for."""
         self.waiting.pop("stop", None)

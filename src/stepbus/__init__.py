@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .engine import get_scheduler as get_scheduler
     from .engine import run_async as run_async
     from .engine import set_seed as set_seed
+    from .engine.bridges.lightning import LightningBridge as LightningBridge
     from .engine.bridges.transformers import TransformersBridge as TransformersBridge
     from .engine.trainer import DefaultDataCollator as DefaultDataCollator
     from .engine.trainer import EvalLoopOutput as EvalLoopOutput
@@ -119,6 +120,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "run_async",
         "set_seed",
     ),
+    "engine.bridges.lightning": ("LightningBridge",),
     "engine.bridges.transformers": ("TransformersBridge",),
     "engine.trainer": (
         "DefaultDataCollator",
