@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import nn
 from torch.utils.data import default_collate
 
-from stepbus import EventBus, TransformersBridge
+from stepbus import EventBus, LightningBridge, TransformersBridge
 from stepbus.bus.registry import Registry
-from stepbus.engine.bench.equal_work import Rows, Work, make_model
+from stepbus.engine.bench.equal_work import Rows, Work, make_loader, make_model
 from stepbus.engine.bench.loops import StepWatch, run_arguments
 
 from .engine_loops import DRAIN_S, trainer_arguments, workplace
@@ -35,6 +35,26 @@ def transformers_bridged(
         trainer.remove_callback(transformers.PrinterCallback)
         try:
             trainer.train()
+        finally:
+            note_ledger(bus, watch)
+    return model
+
+
+def lightning_bridged(
+    work: Work, watch: StepWatch, *, trackers: Sequence[str] = (), logging_steps: int = 0
+) -> nn.Module:
+    """Lightning's `Trainer`, with the trackers on a bus behind its bridge."""
+    from .lightning_module import make_trainer, wrap
+
+    model, bus = make_model(work), bus_with(trackers)
+    bridge = LightningBridge(bus)
+    with workplace() as folder:
+        module = wrap(work, model, logs=bool(logging_steps))
+        trainer = make_trainer(
+            work, folder, (), logging_steps, callbacks=[bridge], loggers=[bridge.logger]
+        )
+        try:
+            trainer.fit(module, make_loader(work, watch))
         finally:
             note_ledger(bus, watch)
     return model

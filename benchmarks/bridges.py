@@ -40,6 +40,13 @@ TRAINERS = (
         "benchmarks.bridge_loops:transformers_bridged",
         "transformers",
     ),
+    Bridged(
+        "Lightning Trainer",
+        "pytorch_lightning",
+        "benchmarks.engine_loops:lightning",
+        "benchmarks.bridge_loops:lightning_bridged",
+        "lightning",
+    ),
 )
 
 

@@ -90,6 +90,8 @@ def hugging_face(num_handlers: int) -> Immediate:
     """transformers' `CallbackHandler`, with callbacks that override `on_step_end`."""
     package = _package("transformers")
     callback_module = importlib.import_module("transformers.trainer_callback")
+    # It would list all of them for each that is added.
+    importlib.import_module("transformers.utils.logging").set_verbosity_error()
 
     class Ignoring(package.TrainerCallback):  # type: ignore[misc, name-defined]
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

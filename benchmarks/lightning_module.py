@@ -54,9 +54,15 @@ def wrap(work: Work, model: nn.Module, *, logs: bool) -> Wrapped:
 
 
 def make_trainer(
-    work: Work, folder: Path, trackers: Sequence[str], logging_steps: int
+    work: Work,
+    folder: Path,
+    trackers: Sequence[str],
+    logging_steps: int,
+    *,
+    callbacks: Sequence[Any] = (),
+    loggers: Sequence[Any] = (),
 ) -> pl.Trainer:
-    """A trainer with nothing attached but the loggers of some trackers."""
+    """A trainer with nothing attached but the loggers of some trackers, and what is given."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     return pl.Trainer(
@@ -65,7 +71,8 @@ def make_trainer(
         max_epochs=1,
         accumulate_grad_batches=work.accumulation,
         default_root_dir=folder,
-        logger=[_logger(name, folder) for name in trackers] or False,
+        callbacks=list(callbacks),
+        logger=[*loggers, *(_logger(name, folder) for name in trackers)] or False,
         log_every_n_steps=logging_steps or 50,
         enable_checkpointing=False,
         enable_progress_bar=False,

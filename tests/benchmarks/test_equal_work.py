@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import engine_loops
+from benchmarks import bridge_loops, engine_loops
 from stepbus.engine.bench import loops
 from stepbus.engine.bench.equal_work import Rows, Work, digest
 from stepbus.engine.bench.loops import Loop, StepWatch
@@ -18,6 +18,8 @@ PEERS = {
     engine_loops.transformers_trainer: "transformers",
     engine_loops.lightning: "pytorch_lightning",
     engine_loops.ignite: "ignite",
+    bridge_loops.transformers_bridged: "transformers",
+    bridge_loops.lightning_bridged: "pytorch_lightning",
 }
 """Loops that stand on a package; those of the extra `bench` are tested where it is installed."""
 LOOPS: list[Any] = [
