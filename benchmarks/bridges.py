@@ -68,7 +68,7 @@ def run(quick: bool, tell: Tell) -> Part:
             for length in [SHORT] if quick else [SHORT, LONG]:
                 case = f"{length.name}, {trainer.name}, {what}"
                 tell(case)
-                part.figures += _figures(case, specs, length, 1.5 if quick else 22.0)
+                part.figures += _figures(case, specs, length, 1.0 if quick else 22.0)
     return part
 
 

@@ -127,7 +127,7 @@ def _with_trackers(part: Part, there: Sequence[Engine], quick: bool, tell: Tell)
             "more trackers than TensorBoard, and trackers at 5 ms: left out by --quick"
         )
     lengths = [SHORT] if quick else [SHORT, LONG]
-    seconds = len(specs) * (2.0 if quick else 24.0)
+    seconds = len(specs) * (1.2 if quick else 24.0)
     for length in lengths:
         # In fresh processes each: trackers keep things of a run that ended to themselves.
         tell(f"{length.name}: {len(specs)} loops with trackers")

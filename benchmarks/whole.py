@@ -18,7 +18,7 @@ from .part import Part, Tell
 from .trackers import FOUR, installed, stepbus_trackers
 
 PART = "whole"
-STEPS, QUICK_STEPS = 4_000, 400
+STEPS, QUICK_STEPS = 4_000, 200
 DEADLINE_S = 300
 NOTE = """\
 The call of the loop, in a process of its own each time, the loop by hand and the Trainer by \
