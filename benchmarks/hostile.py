@@ -34,7 +34,7 @@ def run(quick: bool, tell: Tell) -> Part:
         if quick and kind == "sleeps":
             continue
         specs = _loops(part, kind, target)
-        seconds = len(specs) * (1.4 if quick else 12.0)
+        seconds = len(specs) * (1.0 if quick else 12.0)
         for length in lengths:
             # In fresh processes each: what a backlog does to the heap slows the next training.
             tell(f"{length.name}: a subscriber that {title}")
