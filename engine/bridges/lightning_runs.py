@@ -21,6 +21,7 @@ from .bridged_run import BridgedRun, new_identity
 from .lightning_logger import BusLogger
 from .lightning_means import LightningMeans
 from .lightning_state import beginning, folder_of, saved
+from .open_run import SILENT, OpenRun
 
 log = get_logger()
 
@@ -34,32 +35,6 @@ TRACKERS = {
     "NeptuneLogger": "neptune",
 }
 """Lightning's loggers, and what the trackers of the same service are called on the bus."""
-
-
-class _Silent:
-    """An emitter where no run is open."""
-
-    active = False
-    link: Any = None
-
-
-SILENT: Any = _Silent()
-
-
-class _Open:
-    """The run of a bridge that is deleted, or alive when the program ends."""
-
-    def __init__(self) -> None:
-        self.run: BridgedRun | None = None
-        self.pid = os.getpid()
-
-    def abandon(self) -> None:
-        """Ends it as failed."""
-        run, self.run = self.run, None
-        if run is not None and os.getpid() == self.pid:
-            if not run.over:
-                run.fail(_unseen())
-            run.close()
 
 
 class LightningRuns:
@@ -89,7 +64,7 @@ class LightningRuns:
         self._said: set[str] = set()
         self._handles: list[RemovableHandle] = []
         self._saving: Callable[..., None] | None = None
-        self._open = _Open()
+        self._open = OpenRun(_unseen)
         self._silence()
         weakref.finalize(self, self._open.abandon)
 

@@ -19,6 +19,7 @@ from ..ending import AFTER_ERROR_S
 from ..run_identity import RunIdentity
 from ..summary import RunSummary
 from .bridged_run import BridgedRun, new_identity
+from .open_run import SILENT, OpenRun
 from .their_control import TheirControl
 from .their_state import beginning, checkpoint_of, mirror, resumed_identity
 from .watching import find_trainer, watch
@@ -36,31 +37,6 @@ class Phase(enum.Enum):
     """After a step or an epoch: flags that are set here are acted on."""
     ENDING = 3
     """After the last log."""
-
-
-class _Silent:
-    """An emitter where no run is open."""
-
-    active = False
-    link: Any = None
-
-
-_SILENT: Any = _Silent()
-
-
-class _Open:
-    """What a bridge that is deleted, or alive when the program ends, leaves open."""
-
-    def __init__(self) -> None:
-        self.run: BridgedRun | None = None
-        self.pid = os.getpid()
-
-    def abandon(self) -> None:
-        """Ends it as failed: their train() ended without a word."""
-        run, self.run = self.run, None
-        if run is not None and os.getpid() == self.pid:
-            run.fail(_last_error() or _left_without_a_word())
-            run.close()
 
 
 class TheirCalls(TheirControl):
@@ -83,7 +59,7 @@ class TheirCalls(TheirControl):
         self.learning_rate: float | None = None
         self.counts_tokens = False
         self._run: BridgedRun | None = None
-        self._open = _Open()
+        self._open = OpenRun(lambda: _last_error() or _left_without_a_word())
         self._depth = 0
         self._trainer: weakref.ref[Any] | None = None
         self._identity: RunIdentity | None = None
@@ -239,8 +215,8 @@ class TheirCalls(TheirControl):
             self.summary = run.summary or self.summary
 
     def _silence(self) -> None:
-        self._step_begin = self._substep_end = self._pre_optimizer_step = _SILENT
-        self._optimizer_step = self._step_end = self._prediction_step = _SILENT
+        self._step_begin = self._substep_end = self._pre_optimizer_step = SILENT
+        self._optimizer_step = self._step_end = self._prediction_step = SILENT
 
     def _suggest(self, args: Any) -> None:
         """Says so where their tracker and one on the bus would both log."""
