@@ -274,6 +274,10 @@ class Ending:
             left_s = self._signals.left_s(self._args.preemption_budget_s)
             if left_s is not None:
                 self.drain.limit(left_s)
+            if self._signals.repeated:
+                # Its KeyboardInterrupt is lost where it comes inside of a finalizer, as the workers
+                # of a data loader have them: Python prints what is raised there, and goes on.
+                self.drain.limit(LEAST_S)
 
     def _sum_up(self, status: str, reason: str, metrics: dict[str, Any]) -> None:
         begun_s = self._begun_s

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from stepbus import Trainer, TrainerCallback, get_last_checkpoint
+from stepbus import Subscriber, Trainer, TrainerCallback, get_last_checkpoint
 from tests.engine.trainer.conftest import Regression, Watcher, samples, weights
 
 Make = Callable[..., Trainer]
@@ -287,6 +287,46 @@ def test_a_second_ctrl_c_during_a_save_leaves_nothing_half_written(
     assert watcher.of("run_failed")[0].step == 4
     left = sorted(path.name for path in (tmp_path / "out").iterdir() if "checkpoint" in path.name)
     assert left == ["checkpoint-2"]
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_second_ctrl_c_that_a_finalizer_swallows_still_ends_the_waiting(
+    make_trainer: Make,
+) -> None:
+    released, in_finalizers = threading.Event(), []
+
+    class Hangs(Subscriber):
+        def on_save(self, event: Any) -> None:
+            released.wait()
+
+    class Dying:
+        def __del__(self) -> None:
+            in_finalizers.append(threading.current_thread().name)
+            signal.raise_signal(signal.SIGINT)
+
+    class Lets(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+            Dying()
+
+    trainer = make_signalled(
+        make_trainer,
+        Watcher(),
+        {3: [signal.SIGINT]},
+        callbacks=[Hangs, Lets],
+        drain_timeout_s=90,
+        preemption_budget_s=90,
+    )
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+    finally:
+        released.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("stepbus"):
+                thread.join(30)
+    assert in_finalizers == ["MainThread"]
+    assert get_last_checkpoint(str(trainer.args.output_dir)) is not None
 
 
 def test_a_save_that_took_longer_than_the_signal_leaves_is_not_begun(make_trainer: Make) -> None:
