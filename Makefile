@@ -114,7 +114,7 @@ $(STAMPS)/demo: $(STAMPS)/base pyproject.toml $(PINS)
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/base pyproject.toml $(PINS)
-	@echo "== .venv: installs stepbus, demo and the development tools: 110 MB to download, 360 MB on disk"
+	@echo "== .venv: installs stepbus, demo and the development tools: 1 GB to download, 2 GB on disk"
 	$(call install_extra,dev)
 	@touch $(STAMPS)/demo $@
 

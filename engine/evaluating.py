@@ -191,7 +191,7 @@ class Evaluating:
                 f"metric_for_best_model is {name!r}, and evaluate() returned {', '.join(metrics)}: "
                 "name one of these, or return it."
             )
-        value = metrics[name]
+        value: object = metrics[name]
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ArgumentError(f"metric_for_best_model {name!r} is {value!r}: return a number.")
         return value

@@ -145,8 +145,12 @@ class _Splitter:
 
 def _encode_number(value: int | float) -> JsonValue:
     if isinstance(value, int):
-        return value if -_JSON_INT <= value < _JSON_INT else {"int": hex(value)}
-    return value if math.isfinite(value) else {"float": struct.pack(">d", value).hex()}
+        if -_JSON_INT <= value < _JSON_INT:
+            return value
+        return {"int": hex(value)}
+    if math.isfinite(value):
+        return value
+    return {"float": struct.pack(">d", value).hex()}
 
 
 def _encode_key(key: object, path: Path) -> JsonValue:

@@ -139,7 +139,7 @@ def test_latest_holds_one_event() -> None:
 
 def test_default_sizes() -> None:
     assert Mailbox().size == 4_096
-    assert all(Mailbox(overflow).size == 1_024 for overflow in ("drop_oldest", "drop_newest"))
+    assert (Mailbox("drop_oldest").size, Mailbox("drop_newest").size) == (1_024, 1_024)
 
 
 def test_what_is_thrown_away_is_let_go_of() -> None:

@@ -90,7 +90,7 @@ def test_every_unknown_argument_is_named() -> None:
 def test_only_the_folder_may_stand_without_its_name() -> None:
     assert TrainingArguments("out").output_dir == "out"
     with pytest.raises(ArgumentError, match="got 2 arguments without a name, but only output_dir"):
-        TrainingArguments("out", 3)  # type: ignore[call-arg, arg-type]
+        TrainingArguments("out", 3)  # type: ignore[misc, arg-type]
 
 
 def test_numbers_of_numpy_and_numbers_as_text_become_plain_numbers() -> None:

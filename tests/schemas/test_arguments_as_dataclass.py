@@ -224,6 +224,7 @@ def test_the_frozen_copy_is_read_only_masked_and_goes_into_an_event() -> None:
         frozen["seed"] = 1
     args.seed = 7
     assert args.report_to == ["wandb"]
+    assert isinstance(args.report_to, list)
     args.report_to.append("tensorboard")
     assert (frozen["seed"], frozen["report_to"]) == (42, ("wandb",))
     event = TrainBegin(arguments=frozen)

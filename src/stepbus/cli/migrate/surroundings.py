@@ -159,7 +159,9 @@ def _check_one_rank(node: ast.Assign, names: Bindings, found: Findings) -> None:
 
 
 def _check_interrupt(node: ast.ExceptHandler, found: Findings) -> None:
-    caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+    caught: list[ast.expr | None] = (
+        [*node.type.elts] if isinstance(node.type, ast.Tuple) else [node.type]
+    )
     if any(isinstance(one, ast.Name) and one.id == "KeyboardInterrupt" for one in caught):
         text = "a Ctrl-C during train() saves a checkpoint first and is raised after that"
         found.differs(node.lineno, "signal", "KeyboardInterrupt", text)
