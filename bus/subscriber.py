@@ -98,13 +98,18 @@ class Subscriber:
         speaks for it."""
         return ""
 
-    def secure(self) -> None:
+    def secure(self) -> float | None:
         """Puts on disk what has been handled.
 
         Called in another process before that is acknowledged, since what is acknowledged is not
         sent again when the process dies; not in the thread of the handlers, and as often as they
-        have handled something.
+        have handled something. It does not wait.
+
+        Returns:
+            Until when, on `time.monotonic()`, what was handled is on disk: the rest is acknowledged
+            later. None where all of it is.
         """
+        return None
 
     def whereabouts(self) -> Mapping[str, str]:
         """Where it writes, as it is known by now: id, url and folder of its run, as far as it has

@@ -22,6 +22,7 @@ from .callback_list import CallbackList
 from .environment import num_parameters
 from .front_end import FrontEnd
 from .hosting import Hosted
+from .model_settings import model_settings
 from .parts import Resumed
 from .saving import Saving
 from .signals import StopSignals
@@ -149,6 +150,7 @@ class Ending:
                 "output_dir": str(args.output_dir),
                 "model": type(model).__name__,
                 "num_parameters": num_parameters(model),
+                "model_settings": model_settings(model),
                 "max_steps": length.max_steps,
                 "num_train_epochs": known_epochs,
                 "steps_per_epoch": length.steps_per_epoch,

@@ -81,6 +81,8 @@ class TrainBegin(TrainingEvent):
     """Class name of the model."""
     num_parameters: int = 0
     """Parameters of the model, each counted once."""
+    model_settings: Plain = FrozenDict()
+    """The model's own configuration, where it has one, secrets masked."""
     max_steps: int = 0
     """Optimizer steps that the run has."""
     num_train_epochs: float = 0.0

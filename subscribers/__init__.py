@@ -9,17 +9,22 @@ from .progress import ProgressCallback
 from .reporter import Reporter, Tracker
 from .structured_log import StructuredLog
 from .tensorboard import TensorBoardCallback
+from .trackers import ExperimentRun, ExperimentTracker, RunStatus, WandbCallback
 
 __all__ = [
     "CSVHistory",
     "DefaultFlowCallback",
     "EarlyStoppingCallback",
+    "ExperimentRun",
+    "ExperimentTracker",
     "JSONLHistory",
     "LossCurve",
     "PrinterCallback",
     "ProgressCallback",
     "Reporter",
+    "RunStatus",
     "StructuredLog",
     "TensorBoardCallback",
     "Tracker",
+    "WandbCallback",
 ]

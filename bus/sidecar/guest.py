@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -86,6 +88,9 @@ class Guest:
         self._send: Send = send_of_mine
         self._at: int = message["at"]
         self._done = self._at
+        self._settled = self._at
+        self._handled_at: deque[tuple[float, int]] = deque()
+        """When it was seen to have handled how much of what is not acknowledged."""
         self._said_ready = False
         self._whereabouts_failed = False
         self._whereabouts: dict[str, str] = {}
@@ -113,7 +118,8 @@ class Guest:
         if worker is None or self.gone:
             return False
         mailbox = worker.mailbox
-        return worker.phase != "handlers" or mailbox.closed or mailbox.settled < mailbox.accepted
+        waits = mailbox.settled < mailbox.accepted or self._done < self._settled
+        return worker.phase != "handlers" or mailbox.closed or waits
 
     def take(self, events: list[Event]) -> None:
         """Puts events into its mailbox."""
@@ -184,12 +190,23 @@ class Guest:
             self._whereabouts = found
             self._send("whereabouts", found=found)
 
-    def _secure(self) -> None:
+    def _secured(self, settled: int) -> int:
+        """Up to where what was handled is on disk."""
         target = self._subscription.target
+        safe_until_s: float | None = None
         if isinstance(target, Subscriber):
             # It may be closing what it would put on disk, which does so too.
             with contextlib.suppress(Exception):
-                target.secure()
+                safe_until_s = target.secure()
+        if safe_until_s is None:
+            self._handled_at.clear()
+            return settled
+        if settled > self._settled or not self._handled_at:
+            self._handled_at.append((time.monotonic(), settled))
+        upto: int = self._done
+        while self._handled_at and self._handled_at[0][0] <= safe_until_s:
+            upto = self._handled_at.popleft()[1]
+        return upto
 
     def _say_whereabouts_failed(self, error: Exception) -> None:
         if not self._whereabouts_failed:
@@ -210,9 +227,11 @@ class Guest:
         # Before it is told what was done, so that who waits for that knows them.
         self._tell_whereabouts()
         if done > self._done:
-            self._secure()
-            self._done = done
-            self._send("done", upto=done, account=counted(worker.handling.account))
+            upto = self._secured(done)
+            self._settled = done
+            if upto > self._done:
+                self._done = upto
+                self._send("done", upto=upto, account=counted(worker.handling.account))
         if finished:
             self.gone = True
             self._send("closed", account=counted(worker.handling.account))

@@ -20,6 +20,7 @@ from .guest import Guest
 from .messages import Lines, Message, decode, encode
 from .open_runs import OpenRuns, run_of
 from .reading import EventLines
+from .trainer import serve_trainer
 
 log = get_logger()
 
@@ -41,6 +42,7 @@ def serve(feed: int, back: int, trainer: int) -> None:
         back: the descriptor that answers go to.
         trainer: its process id.
     """
+    serve_trainer(trainer)
     host = Host(feed, back, trainer)
     last_words.hand_to(host.send)
     host.run()

@@ -91,12 +91,16 @@ if TYPE_CHECKING:
     from .subscribers import CSVHistory as CSVHistory
     from .subscribers import DefaultFlowCallback as DefaultFlowCallback
     from .subscribers import EarlyStoppingCallback as EarlyStoppingCallback
+    from .subscribers import ExperimentRun as ExperimentRun
+    from .subscribers import ExperimentTracker as ExperimentTracker
     from .subscribers import JSONLHistory as JSONLHistory
     from .subscribers import LossCurve as LossCurve
     from .subscribers import PrinterCallback as PrinterCallback
     from .subscribers import ProgressCallback as ProgressCallback
+    from .subscribers import RunStatus as RunStatus
     from .subscribers import StructuredLog as StructuredLog
     from .subscribers import TensorBoardCallback as TensorBoardCallback
+    from .subscribers import WandbCallback as WandbCallback
 
 _ROOMS: dict[str, tuple[str, ...]] = {
     "bus": (
@@ -183,12 +187,16 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "CSVHistory",
         "DefaultFlowCallback",
         "EarlyStoppingCallback",
+        "ExperimentRun",
+        "ExperimentTracker",
         "JSONLHistory",
         "LossCurve",
         "PrinterCallback",
         "ProgressCallback",
+        "RunStatus",
         "StructuredLog",
         "TensorBoardCallback",
+        "WandbCallback",
     ),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 from .late_names import no_such_name
 
 if TYPE_CHECKING:
-    from .subscribers import TensorBoardCallback
+    from .subscribers import TensorBoardCallback, WandbCallback
 
 _TO_COME = frozenset(
     """
     AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback
     DagsHubCallback FlyteCallback KubeflowCallback MLflowCallback NeptuneCallback SwanLabCallback
-    TrackioCallback WandbCallback
+    TrackioCallback
     """.split()
 )
 
-__all__ = ["TensorBoardCallback"]
+__all__ = [
+    "TensorBoardCallback",
+    "WandbCallback",
+]
 
 
 def not_yet(module: str, name: str) -> str | None:
