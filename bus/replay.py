@@ -26,6 +26,7 @@ KEPT_KINDS: tuple[type[Event], ...] = (
     ev.TrainEnd,
     ev.RunFailed,
     ev.Log,
+    ev.Artifact,
     ev.NonFinite,
     ev.Evaluate,
     ev.Predict,

@@ -122,6 +122,11 @@ class Subscribing(ABC):
 
     @overload
     def subscribe(
+        self, event: Literal["artifact"], /, **options: Unpack[SubscribeOptions]
+    ) -> Decorator[ev.Artifact]: ...
+
+    @overload
+    def subscribe(
         self, event: Literal["evaluate"], /, **options: Unpack[SubscribeOptions]
     ) -> Decorator[ev.Evaluate]: ...
 

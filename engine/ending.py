@@ -174,6 +174,7 @@ class Ending:
         # What subscribers have still to do is no training.
         waited_s = time.perf_counter() - waiting_since_s
         self._working.histograms.emit()
+        self._working.artifacts.emit()
         self._working.watch.settle()
         self._working.rounds.hold("train_end", stops=False)
         steps = state.global_step - self._first_step
@@ -208,6 +209,7 @@ class Ending:
             return
         self._over = True
         self._working.watch.catch_up()
+        self._working.artifacts.emit()
         text = "".join(traceback.format_exception(error))
         values = {"error": type(error).__name__, "message": str(error), "traceback": text}
         link.emit("run_failed", values, note=error)

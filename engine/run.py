@@ -15,6 +15,8 @@ from ..bus import EventBus, Ledger, RunLink
 from ..schemas import TrainerControl, TrainerState, TrainingArguments, Vote
 from ..schemas.errors import StepbusError
 from . import run_identity
+from .artifacts import LogsArtifacts
+from .artifacts.draft import Draft
 from .callback_list import CallbackList
 from .data_order import DataOrder
 from .ending import AFTER_ERROR_S, Ending
@@ -34,7 +36,7 @@ from .summary import RunSummary
 from .working import Working
 
 
-class Run:
+class Run(LogsArtifacts):
     """One run, open for the length of a with block.
 
     Args:
@@ -331,6 +333,10 @@ class Run:
         """
         self._open_link()
         self._working.histograms.add(name, values)
+
+    def _log_artifact(self, draft: Draft) -> None:
+        self._open_link()
+        self._working.artifacts.add(draft)
 
     @contextlib.contextmanager
     def capture_guard(self) -> Iterator[None]:

@@ -37,6 +37,7 @@ class StepClosing:
         self._rounds = working.rounds
         self._watch = working.watch
         self._histograms = working.histograms
+        self._artifacts = working.artifacts
         self._link = link
         self._state = link.state
         self._gate = link.gate
@@ -99,6 +100,8 @@ class StepClosing:
             )
         if self._histograms.pending:
             self._histograms.emit()
+        if self._artifacts.pending:
+            self._artifacts.emit()
         watch.look(loss, grad_norm)
         if due == LOG_ALONE:
             acting.log_as_scheduled()

@@ -108,6 +108,11 @@ class Stepping:
         """Whether the present micro-batch does not close its step."""
         return self.micro < self.group_size - 1
 
+    @property
+    def in_step(self) -> bool:
+        """Whether a step has begun and not ended."""
+        return not self._ended
+
     def end_step(self) -> None:
         """Notes that the optimizer has stepped.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ..bus import RunLink
 from ..schemas import TrainingArguments
 from .acting import Acting
+from .artifacts import Artifacts
 from .evaluating import Evaluating
 from .front_end import FrontEnd
 from .histograms import Histograms
@@ -58,4 +61,7 @@ class Working:
         parts.leaves_epoch = self.rounds.leaves_epoch
         note = None if front_end.gives_learning_rate else self.acting.note_learning_rate
         self.stepping = Stepping(args, link, self.rounds, parts.position, note, front_end)
+        self.artifacts = Artifacts(
+            link, metrics, Path(args.output_dir), lambda: self.stepping.in_step
+        )
         front_end.working = self

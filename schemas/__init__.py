@@ -14,6 +14,7 @@ from .errors import (
 from .event import Event, UnknownEvent, parse_event
 from .events import (
     AnyEvent,
+    Artifact,
     BatchSizeRetry,
     EpochBegin,
     EpochEnd,
@@ -52,6 +53,7 @@ __all__ = [
     "Action",
     "AnyEvent",
     "ArgumentError",
+    "Artifact",
     "BatchSizeRetry",
     "BusClosedError",
     "CheckpointError",

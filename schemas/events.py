@@ -1,10 +1,12 @@
 """What a run says happened: one class an event, each frozen."""
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from pydantic import BeforeValidator, Field
 
+from .artifact_values import Data, Row, Rows, table_from_json, table_to_json
 from .event import Event
 from .values import FrozenDict, Plain, Scalars
 from .vote import Action, Vote
@@ -51,7 +53,8 @@ class TrainingEvent(Event):
     At any time: `verdict` (somebody's vote was acted on or refused), `subscriber_failed`,
     `subscriber_behind`, `stalled` and `resumed` (no step ended for long, and it goes on),
     `batch_size_retry`, `optimizer_step_skipped` (fp16), `non_finite` (a loss or gradient norm is
-    NaN or infinite), `histogram` (after the step in which it was logged).
+    NaN or infinite), `histogram` and `artifact` (after the step in which they were logged; outside
+    of steps an artifact comes at once).
     """
 
 
@@ -244,6 +247,69 @@ class Histogram(TrainingEvent):
     """Values that are infinite."""
 
 
+class Artifact(TrainingEvent):
+    """Something to keep beside the numbers: text, an image, a table or a file.
+
+    From `run.log_text`, `log_image`, `log_table` and `log_file`. What is small is in the event: the
+    `text`, the `columns` and `rows`, or the `data` of an image. All else is a file, at `path`.
+    `read`, `read_text` and `read_table` give it wherever it is.
+    """
+
+    name: Literal["artifact"] = "artifact"
+    kind: Literal["text", "image", "table", "file"]
+    """What it is."""
+    tag: str
+    """What it was logged as; it may have slashes."""
+    media_type: str = "application/octet-stream"
+    """What the bytes are: `text/plain` (UTF-8), `image/png`, `image/jpeg`, `image/gif`,
+    `application/json` for a table, and for a file what its name tells."""
+    path: str = ""
+    """The file, absolute; empty where the event holds it. It was complete when the event was
+    emitted, and is left where it is."""
+    data: Data = b""
+    """The bytes of an image; base64 in JSON."""
+    text: str = ""
+    """The text."""
+    columns: tuple[str, ...] = ()
+    """The names of a table's columns."""
+    rows: Rows = ()
+    """A table's rows, of as many cells as there are columns."""
+    num_bytes: int = 0
+    """How large it is."""
+    modified: float | None = None
+    """When the file was last written to, in seconds since 1970, as it was when it was logged: one
+    that is somebody else's may have changed by the time that it is read."""
+
+    def read(self) -> bytes:
+        """The bytes of all of it; a table's are JSON, `{"columns": [...], "rows": [[...], ...]}`.
+
+        Raises:
+            OSError: its file cannot be read.
+        """
+        if self.path:
+            return Path(self.path).read_bytes()
+        if self.kind == "table":
+            return table_to_json(self.columns, self.rows)
+        return self.text.encode("utf-8", "backslashreplace") if self.kind == "text" else self.data
+
+    def read_text(self) -> str:
+        """The whole text of one of kind `text`.
+
+        Raises:
+            OSError: its file cannot be read.
+        """
+        return self.read().decode("utf-8", "replace") if self.path else self.text
+
+    def read_table(self) -> tuple[tuple[str, ...], tuple[Row, ...]]:
+        """The columns and rows of one of kind `table`.
+
+        Raises:
+            OSError: its file cannot be read.
+            ValueError: its file is no table.
+        """
+        return table_from_json(self.read()) if self.path else (self.columns, self.rows)
+
+
 class Evaluate(TrainingEvent):
     """An evaluation is done."""
 
@@ -412,6 +478,7 @@ AnyEvent = Annotated[
     | NonFinite
     | Log
     | Histogram
+    | Artifact
     | Evaluate
     | Predict
     | PredictionStep

@@ -14,7 +14,7 @@ import stepbus
 import stepbus.integrations
 
 PUBLIC = """
-AnyEvent ArgumentError BatchSizeRetry BusClosedError CSVHistory CheckpointError DataError
+AnyEvent ArgumentError Artifact BatchSizeRetry BusClosedError CSVHistory CheckpointError DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError
 ExperimentRun ExperimentTracker Filter Histogram InitEnd

@@ -17,7 +17,7 @@ from ...schemas.trainer_names import (
     instead_of_method,
 )
 
-NEVER_CALLED = frozenset({"log_histogram"})
+NEVER_CALLED = frozenset({"log_file", "log_histogram", "log_image", "log_table", "log_text"})
 """Methods for users alone, so that one of the same name in a subclass takes nothing away."""
 
 

@@ -14,6 +14,8 @@ from torch import nn
 from ...bus import EventBus
 from ...schemas import TrainerState, TrainingArguments
 from ...schemas.errors import ArgumentError
+from ..artifacts import LogsArtifacts
+from ..artifacts.draft import Draft
 from ..callback_list import Callback, CallbackList
 from ..checkpoint import check_writable
 from ..environment import refuse_several_ranks
@@ -47,6 +49,7 @@ class Trainer(
     TrainerEvaluation,
     TrainerMetricFiles,
     ModelSaving,
+    LogsArtifacts,
 ):
     """Trains, evaluates and predicts, as the reference's `Trainer` does, around a bus.
 
@@ -232,6 +235,10 @@ class Trainer(
             run.log_histogram(name, values)
             if not run.has_rounds_to_come:
                 run.emit_histograms()
+
+    def _log_artifact(self, draft: Draft) -> None:
+        with self._session("log") as run:
+            run._log_artifact(draft)
 
     @property
     def _logs_by_itself(self) -> bool:

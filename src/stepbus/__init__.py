@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .engine.trainer import default_data_collator as default_data_collator
     from .schemas import AnyEvent as AnyEvent
     from .schemas import ArgumentError as ArgumentError
+    from .schemas import Artifact as Artifact
     from .schemas import BatchSizeRetry as BatchSizeRetry
     from .schemas import BusClosedError as BusClosedError
     from .schemas import CheckpointError as CheckpointError
@@ -138,6 +139,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "schemas": (
         "AnyEvent",
         "ArgumentError",
+        "Artifact",
         "BatchSizeRetry",
         "BusClosedError",
         "CheckpointError",

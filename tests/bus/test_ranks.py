@@ -64,8 +64,9 @@ def test_on_another_rank_nobody_is_emitted_to_and_all_can_be_unsubscribed(
 def test_a_reader_of_events_reads_those_of_its_own_process(monkeypatch: pytest.MonkeyPatch) -> None:
     on_rank(1, monkeypatch)
     with EventBus() as bus:
-        bus.events("step_end")
+        reader = bus.events("step_end")
         link = bus.open_run(TrainerState(), rank=1)
+        assert reader is not None
         assert link.emitters["step_end"].wanted
         bus.close_run(link)
 

@@ -277,7 +277,7 @@ class OldStyle(TrainerCallback): ...
     ("wrong", "says"),
     [
         (lambda b: b.subscribe("step_ends")(handle), "did you mean 'step_end'"),
-        (lambda b: b.subscribe("zzz")(handle), "known: batch_size_retry"),
+        (lambda b: b.subscribe("zzz")(handle), "known: artifact, batch_size_retry"),
         (lambda b: b.subscribe(), "needs an event"),
         (lambda b: b.subscribe(int)(handle), "is no event"),
         (lambda b: b.subscribe(3)(handle), "is no event"),

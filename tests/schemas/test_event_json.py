@@ -75,6 +75,7 @@ def values_of(annotation: Any, field: FieldInfo | None = None) -> st.SearchStrat
         int: INTS,
         bool: st.booleans(),
         str: TEXT,
+        bytes: st.binary(),
         type(None): st.none(),
         Vote: VOTES,
     }[annotation]
@@ -243,7 +244,7 @@ def test_the_kinds_are_those_of_the_reference_and_ours() -> None:
     ours = set(
         """
         run_failed verdict subscriber_failed subscriber_behind stalled resumed batch_size_retry
-        optimizer_step_skipped non_finite histogram
+        optimizer_step_skipped non_finite histogram artifact
         """.split()
     )
     kinds = {kind.model_fields["name"].default for kind in KINDS}
