@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from ..schemas import Event
+from ..schemas import Artifact, Event
 from ..schemas.event import event_class
 from .reporter import Reporter
 
@@ -18,6 +18,8 @@ LEVELS = {
 }
 """Levels of the kinds that are no information only."""
 _LEFT_OUT = {"name", "schema_version", "monotonic"}
+_CONTENT = {"data", "text", "columns", "rows"}
+"""What an artifact holds, which is for trackers."""
 
 
 class EventEntries(Reporter):
@@ -34,7 +36,8 @@ class EventEntries(Reporter):
         self._logger = logger if logger is not None else structlog.get_logger("stepbus.events")
 
     def _write(self, event: Event) -> None:
-        fields = event.model_dump(exclude=_LEFT_OUT)
+        left_out = _LEFT_OUT | _CONTENT if isinstance(event, Artifact) else _LEFT_OUT
+        fields = event.model_dump(exclude=left_out)
         getattr(self._logger, LEVELS.get(event.name, "info"))(event.name, **fields)
 
 
@@ -50,6 +53,7 @@ class StructuredLog(EventEntries):
     on_log = EventEntries._write
     on_evaluate = EventEntries._write
     on_predict = EventEntries._write
+    on_artifact = EventEntries._write
     on_save = EventEntries._write
     on_verdict = EventEntries._write
     on_subscriber_failed = EventEntries._write

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 from ..bus.diagnostics import get_logger
 from ..bus.shapes import both_shapes
-from ..schemas import Histogram, InitEnd, Log, RunFailed, TrainBegin, TrainEnd
+from ..schemas import Artifact, Event, Histogram, InitEnd, Log, RunFailed, TrainBegin, TrainEnd
 from .reporter import Tracker, tracker_key
+from .tensorboard_artifacts import markdown_of, write_image
 from .tensorboard_file import EventFile
 
 log = get_logger()
@@ -27,8 +28,9 @@ RUN_MARK = ".stepbus_run"
 
 
 class TensorBoardCallback(Tracker):
-    """Writes logged numbers as scalars, strings as text, histograms, at the step of their event.
+    """Writes numbers as scalars, strings as text, histograms and images, at their event's step.
 
+    Of a table it writes the first rows, as text; files it takes none, which it says once.
     Names are `train/loss`, `eval/loss`, `test/loss`. NaN and infinities are written as such. The
     folder is `logging_dir`, else that of the run's arguments, else the environment's
     TENSORBOARD_LOGGING_DIR, else `<output_dir>/runs/<date>_<host>`; all attempts of a run share it,
@@ -66,6 +68,7 @@ class TensorBoardCallback(Tracker):
         """Where the event files are; known once a run has begun."""
         self._fixed = logging_dir is not None
         self._given = tb_writer is not None
+        self._takes_no: set[str] = set()
         self._early: deque[Log] = deque(maxlen=MAX_EARLY)
         self._place: InitEnd | None = None
 
@@ -125,22 +128,16 @@ class TensorBoardCallback(Tracker):
     @both_shapes
     def on_log(self, event: Log) -> None:
         """Writes the values."""
-        if event.rank != 0:
-            return
-        if self.tb_writer is None and self._place is not None:
-            self._open_file(self._place, self._place.logging_dir)
-        if self.tb_writer is None:
-            self._early.append(event)
-        else:
+        if self._opened_for(event):
             self._log(event)
+        elif event.rank == 0:
+            self._early.append(event)
 
     @both_shapes
     def on_histogram(self, event: Histogram) -> None:
         """Writes a histogram that has finite values, under its tag."""
-        if event.rank != 0:
+        if not self._opened_for(event):
             return
-        if self.tb_writer is None and self._place is not None:
-            self._open_file(self._place, self._place.logging_dir)
         add = getattr(self.tb_writer, "add_histogram_raw", None)
         if add is None or not event.counts:
             return
@@ -157,6 +154,22 @@ class TensorBoardCallback(Tracker):
             global_step=event.step,
             **({"walltime": event.time} if timed else {}),
         )
+
+    @both_shapes
+    def on_artifact(self, event: Artifact) -> None:
+        """Writes a text, an image, or the first rows of a table."""
+        if not self._opened_for(event):
+            return
+        wrote = False
+        if event.kind == "image":
+            wrote = write_image(self.tb_writer, event)
+        elif event.kind != "file":
+            text = event.read_text() if event.kind == "text" else markdown_of(event)
+            self._write({event.tag: text}, event.step, event.time)
+            wrote = True
+        if not wrote and event.kind not in self._takes_no:
+            self._takes_no.add(event.kind)
+            log.warning(f"TensorBoardCallback takes no {event.kind}s: they are left out.")
 
     @both_shapes
     def on_train_end(self, event: TrainEnd) -> None:
@@ -177,6 +190,14 @@ class TensorBoardCallback(Tracker):
                 f"TensorBoardCallback: {len(self._early)} logs came before any run had begun and "
                 "were not written; give it a logging_dir and a run that begins."
             )
+
+    def _opened_for(self, event: Event) -> bool:
+        """Whether there is something to write an event to, opened where that is known."""
+        if event.rank != 0:
+            return False
+        if self.tb_writer is None and self._place is not None:
+            self._open_file(self._place, self._place.logging_dir)
+        return self.tb_writer is not None
 
     def _open_file(self, event: TrainBegin | InitEnd, logging_dir: object) -> None:
         self._close_file()

@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..schemas.image_format import image_size
+
 FLUSH_EVERY_S = 5.0
 PREFIX = "events.out.tfevents."
+RGB = 3
+"""What TensorBoard calls the colour space of three channels; it goes by the image itself."""
 
 
 class EventFile:
@@ -94,6 +98,21 @@ class EventFile:
             bucket=bucket_counts,
         )
         value = self._summary.Summary.Value(tag=tag, histo=histogram)
+        self._write(walltime, global_step, summary=self._summary.Summary(value=[value]))
+
+    def add_encoded_image(
+        self,
+        tag: str,
+        data: bytes,
+        global_step: int | None = None,
+        walltime: float | None = None,
+    ) -> None:
+        """Writes a PNG, JPEG or GIF as it is, at a step."""
+        width, height = image_size(data) or (0, 0)
+        image = self._summary.Summary.Image(
+            width=width, height=height, colorspace=RGB, encoded_image_string=data
+        )
+        value = self._summary.Summary.Value(tag=tag, image=image)
         self._write(walltime, global_step, summary=self._summary.Summary(value=[value]))
 
     def start_session(self, global_step: int, walltime: float | None = None) -> None:

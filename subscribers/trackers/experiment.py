@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from ...bus.diagnostics import get_logger
 from ...bus.shapes import both_shapes
 from ...schemas import (
+    Artifact,
     Event,
     Histogram,
     InitEnd,
@@ -110,6 +111,11 @@ class ExperimentTracker(Tracker):
         """Takes a histogram that has values, named `event.tag`."""
         self.cannot("histograms")
 
+    def log_artifact(self, event: Artifact) -> None:
+        """Takes a text, an image, a table or a file, named `event.tag`; `artifact_file.file_of` has
+        each of them as a file."""
+        self.cannot(f"{event.kind}s")
+
     def upload_checkpoint(self, folder: Path, event: Save) -> None:
         """Uploads a checkpoint, which stays in place until this returns; see `uploads`."""
         self.cannot("checkpoints")
@@ -195,6 +201,14 @@ class ExperimentTracker(Tracker):
         into = self._into(event)
         if into is not None and event.counts and into._is_new(event):
             into.log_histogram(event)
+            into._have(event)
+
+    @both_shapes
+    def on_artifact(self, event: Artifact) -> None:
+        """Logs a text, an image, a table or a file."""
+        into = self._into(event)
+        if into is not None and into._is_new(event):
+            into.log_artifact(event)
             into._have(event)
 
     @both_shapes

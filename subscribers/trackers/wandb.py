@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 from ...bus.diagnostics import get_logger
 from ...bus.sidecar.trainer import trainer_pid
-from ...schemas import Event, Histogram, Save
+from ...schemas import Artifact, Event, Histogram, Save
 from ...schemas.errors import ArgumentError, DeliveryError
 from .experiment import ExperimentTracker, Value
 from .experiment_run import ExperimentRun, RunStatus
+from .wandb_artifacts import file_artifact, media_of
 
 log = get_logger()
 
@@ -209,6 +210,16 @@ class WandbCallback(ExperimentTracker):
             edges = [*edges[0:-1:2], edges[-1]]
         histogram = wandb.Histogram(np_histogram=cast(Any, (counts, edges)))
         self._run.log({event.tag: histogram, STEP: event.step, "_timestamp": event.time})
+        self._gave()
+
+    def log_artifact(self, event: Artifact) -> None:
+        """Logs text as `Html`, an image as `Image`, a table as `Table`, a file as an artifact."""
+        if event.kind == "file":
+            artifact = file_artifact(event, _artifact_name(event.tag))
+            self._run.log_artifact(artifact, aliases=[f"step-{event.step}", "latest"])
+        else:
+            with media_of(event) as media:
+                self._run.log({event.tag: media, STEP: event.step, "_timestamp": event.time})
         self._gave()
 
     def upload_checkpoint(self, folder: Path, event: Save) -> None:

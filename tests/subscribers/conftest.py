@@ -36,10 +36,10 @@ class LiveRun:
         self.state = TrainerState()
         self.link: RunLink = self.bus.open_run(self.state, **run)
 
-    def emit(self, kind: str, step: int | None = None, **values: Any) -> None:
+    def emit(self, event: str, step: int | None = None, /, **values: Any) -> None:
         if step is not None:
             self.state.global_step = step
-        self.link.emit(kind, values)
+        self.link.emit(event, values)
 
     def log(self, step: int, **logs: Any) -> None:
         self.emit("log", step, logs=logs)

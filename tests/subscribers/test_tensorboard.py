@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import io
 import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -286,6 +289,78 @@ def test_a_writer_that_is_given_gets_histograms_too(
     (written,) = read(tmp_path / "own").Histograms("grads")
     assert written.histogram_value.num == 2
     assert list(written.histogram_value.bucket_limit) == [0.75, 1.25]
+
+
+def image_bytes(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (31, 17), (250, 5, 5)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def log_artifacts(run: Any, folder: Path) -> dict[str, bytes]:
+    """Logs some of every kind; the images by tag."""
+    images = {f"pictures/{kind}": image_bytes(kind) for kind in ("PNG", "JPEG", "GIF")}
+    for tag, data in images.items():
+        run.emit("artifact", 3, kind="image", tag=tag, data=data)
+    (folder / "big.png").write_bytes(images["pictures/PNG"])
+    run.emit("artifact", 4, kind="image", tag="in a file", path=str(folder / "big.png"))
+    run.emit("artifact", 3, kind="text", tag="sample", text="the cat s\u00e4t")
+    rows = [(1, "a|b", math.nan), (None, "two\nlines", True)]
+    run.emit("artifact", 3, kind="table", tag="table", columns=("x", "y", "z"), rows=rows)
+    run.emit("artifact", 3, kind="table", tag="long", columns=("x",), rows=[(1,)] * 201)
+    for tag in ("first", "second"):
+        run.emit("artifact", 3, kind="file", tag=tag, path=str(folder / "big.png"))
+    return {**images, "in a file": images["pictures/PNG"]}
+
+
+def images_of(folder: Path, tag: str) -> Any:
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0})
+    accumulator.Reload()
+    return accumulator.Images(tag)
+
+
+def test_text_images_and_tables_are_written_and_files_are_said_once(
+    live_run: Callable[..., Any],
+    tmp_path: Path,
+    clock: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = TensorBoardCallback(logging_dir=tmp_path / "runs")
+    run = live_run(board, clock=clock)
+    run.emit("init_end", output_dir=str(tmp_path))
+    images = log_artifacts(run, tmp_path)
+    run.finish()
+    for tag, data in images.items():
+        (image,) = images_of(tmp_path / "runs", tag)
+        assert image.encoded_image_string == data
+        assert (image.width, image.height) == (31, 17), tag
+        assert image.step == (4 if tag == "in a file" else 3)
+        assert image.wall_time == pytest.approx(clock.time(), abs=1e-3)
+    assert text(tmp_path / "runs", "sample") == ["the cat s\u00e4t"]
+    assert text(tmp_path / "runs", "table") == [
+        "| x | y | z |\n| --- | --- | --- |\n| 1 | a\\|b | nan |\n|  | two lines | True |"
+    ]
+    assert text(tmp_path / "runs", "long")[0].endswith("\n\n1 further rows are left out.")
+    assert caplog.text.count("TensorBoardCallback takes no files: they are left out.") == 1
+
+
+def test_a_writer_that_is_given_gets_them_too(
+    live_run: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = SummaryWriter(tmp_path / "own")
+    run = live_run(TensorBoardCallback(writer))
+    images = log_artifacts(run, tmp_path)
+    run.finish()
+    writer.close()
+    for tag, data in images.items():
+        (image,) = images_of(tmp_path / "own", tag)
+        given, found = (
+            np.asarray(Image.open(io.BytesIO(each)).convert("RGB"))
+            for each in (data, image.encoded_image_string)
+        )
+        assert np.array_equal(given, found)
+    assert text(tmp_path / "own", "sample") == ["the cat s\u00e4t"]
+    assert caplog.text.count("takes no files") == 1
 
 
 def test_files_of_one_second_are_named_in_the_order_that_they_were_written_in(

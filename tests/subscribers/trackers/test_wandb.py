@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from stepbus import ArgumentError, DeliveryError, EventBus, Log, Subscriber, WandbCallback
 from stepbus.schemas import TrainerState
@@ -110,6 +113,41 @@ def test_evaluations_and_predictions_around_a_training_are_in_its_run(
     assert expected["eval/loss"][0][0] == 0
     # Parameters are written where the training began, once.
     assert ["seed" in run.config for run in runs] == [False, True, False, False]
+
+
+def test_texts_images_tables_and_files_are_there_byte_for_byte(
+    train_with: TrainWith, tmp_path: Path
+) -> None:
+    trained = train_with(WandbCallback(), train=False, max_steps=2, eval_strategy="no")
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 4), (1, 2, 3)).save(buffer, "JPEG")
+    file = tmp_path / "config.yaml"
+    file.write_text("seed: 1")
+    with trained.trainer as trainer:
+        trainer.train()
+        trainer.log_text("sample", "a <b> c\n")
+        trainer.log_image("pictures/small", buffer.getvalue())
+        trainer.log_image("pictures/large", np.random.default_rng(0).random((200, 200, 3)))
+        rows = [{"id": 1, "note": "x", "score": 0.5}, {"id": 2, "score": 1}]
+        trainer.log_table("table", rows)
+        trainer.log_file(file, "configs/main")
+    trained.assert_nothing_failed()
+    (run,) = offline_runs(trained.output_dir)
+    logged = {tag: (step, value) for tag, ((step, value),) in run.media().items()}
+    assert {step for step, _ in logged.values()} == {2}
+    found = {tag: (run.folder / "files" / value["path"]) for tag, (_, value) in logged.items()}
+    assert found["pictures/small"].read_bytes() == buffer.getvalue()
+    (large,) = (trained.output_dir / "artifacts").glob("*.png")
+    assert found["pictures/large"].read_bytes() == large.read_bytes()
+    assert "<pre>a &lt;b&gt; c\n</pre>" in found["sample"].read_text()
+    table = json.loads(found["table"].read_text())
+    assert (table["columns"], table["data"]) == (
+        ["id", "note", "score"],
+        [[1, "x", 0.5], [2, None, 1]],
+    )
+    artifact = next(artifact for artifact in run.artifacts if artifact.name == "configs-main")
+    assert artifact.files() == {"main.yaml": b"seed: 1"}
+    assert artifact.aliases == {"step-2", "latest"}
 
 
 def test_one_session_is_one_file(train_with: TrainWith) -> None:

@@ -81,6 +81,15 @@ class OfflineRun:
         own = {name for name in names if name.startswith("_") or name == "train/global_step"}
         return {name: self.points(name) for name in names - own}
 
+    def media(self) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+        """Step and description of each text, image or table, by the name that it was logged as."""
+        found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        for row in self.history:
+            for tag in [name.removesuffix("/_type") for name in row if name.endswith("/_type")]:
+                of_it = {k.removeprefix(f"{tag}/"): v for k, v in row.items() if k.startswith(tag)}
+                found.setdefault(tag, []).append((row["train/global_step"], of_it))
+        return found
+
     def _configure(self, config: Any) -> None:
         for item in config.update:
             inner = self.config
