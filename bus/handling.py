@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..schemas import Event, Vote
+from ..schemas.errors import UnreachableError
 from .clock import Clock
 from .diagnostics import get_logger
 from .handler import votes_of
@@ -45,6 +46,7 @@ class Handling:
         self._monotonic = services.clock.monotonic
         self._routes: dict[type[Event], Route | None] = {}
         self._named: set[tuple[str, str]] = set()
+        self._unreachable = False
 
     def route(self, event: Event) -> Route | None:
         """The handler for an event."""
@@ -83,6 +85,10 @@ class Handling:
         account.busy_since = now
         return route.handler
 
+    def now(self) -> float:
+        """The bus's monotonic time, s."""
+        return self._monotonic()
+
     def again(self) -> None:
         """Notes that a failed call is about to be made once more."""
         self.account.busy_since = self._monotonic()
@@ -93,6 +99,7 @@ class Handling:
         account.busy_since = None
         account.handled += 1
         account.failures_in_a_row = 0
+        self.answered()
         if result is None:
             return
         try:
@@ -114,8 +121,11 @@ class Handling:
         account = self.account
         options = self.subscription.options
         account.busy_since = None
-        if not final and tries <= options.retries:
+        answers_later = isinstance(error, UnreachableError)
+        if not final and (answers_later or tries <= options.retries):
             account.retries += 1
+            if answers_later:
+                self._say_unreachable(event, error)
             return float(min(RETRY_DELAY_MAX_S, RETRY_DELAY_S * 2 ** (tries - 1)))
         account.failed += 1
         account.failures += 1
@@ -130,6 +140,20 @@ class Handling:
             text = "".join(traceback.format_exception(error))
             self._stop_run(f"failed on {event.name}:\n{text}", event)
         return None
+
+    def answered(self) -> None:
+        """Notes that nothing failed, and says so where a server had not answered."""
+        if self._unreachable:
+            self._unreachable = False
+            log.warning(f"{self.subscription.name} is answered again, and goes on where it was.")
+
+    def _say_unreachable(self, event: Event, error: BaseException) -> None:
+        if not self._unreachable:
+            self._unreachable = True
+            log.warning(
+                f"{self.subscription.name} gets no answer at step {event.step} ({error}): what "
+                "comes is kept, and sent when it is answered again."
+            )
 
     def timed_out(self, timeout: float) -> None:
         """Gives up a subscriber whose handler cannot be ended; its thread is left behind."""
@@ -166,8 +190,11 @@ class Handling:
     def close_failed(self, error: BaseException) -> None:
         """Counts and says that teardown raised."""
         self.account.failures += 1
-        text = "".join(traceback.format_exception(error)).rstrip()
-        log.error(f"subscriber {self.subscription.name} failed in its close().\n{text}")
+        if isinstance(error, UnreachableError):
+            text = f"got no answer in its close(): {error}"
+        else:
+            text = f"failed in its close().\n{''.join(traceback.format_exception(error)).rstrip()}"
+        log.error(f"subscriber {self.subscription.name} {text}")
 
     def drop(self, cause: str, count: int) -> None:
         """Counts events that will not be handled."""

@@ -19,6 +19,7 @@ OWN: Mapping[str, str] = {
     "early_stopping": "stepbus.subscribers.early_stopping:EarlyStoppingCallback",
     "jsonl": "stepbus.subscribers.history:JSONLHistory",
     "loss_curve": "stepbus.subscribers.loss_curve:LossCurve",
+    "mlflow": "stepbus.subscribers.trackers.mlflow:MLflowCallback",
     "printer": "stepbus.subscribers.printer:PrinterCallback",
     "progress": "stepbus.subscribers.progress:ProgressCallback",
     "structlog": "stepbus.subscribers.structured_log:StructuredLog",

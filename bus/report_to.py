@@ -104,6 +104,9 @@ def _named(name: str, registry: Registry, source: str) -> Choice:
         )
     if not _asked(found, "is_installed"):
         raise ArgumentError(f"{source}: {name!r} was asked for and is {_missing(found)}.")
+    why_not = _asked_text(found, "why_not")
+    if why_not:
+        raise ArgumentError(f"{source}: {name!r} was asked for, and {why_not}.")
     return Choice(name, True, "named", found, asked_for=True)
 
 
@@ -120,6 +123,9 @@ def _unless_left_out(name: str, registry: Registry, fact: str, yes: str, no: str
         found = registry.load(name)
         if not _asked(found, "is_installed"):
             return Choice(name, False, _missing(found))
+        why_not = _asked_text(found, "why_not")
+        if why_not:
+            return Choice(name, False, why_not)
         ready = _asked(found, fact) if fact else not getattr(found, "needs_login", False)
     except Exception as error:
         return Choice(name, False, f"broken: {error}")
@@ -132,6 +138,11 @@ def _asked(found: type, fact: str) -> bool:
     """What a class says of itself; one that says nothing has nothing to install or set up."""
     answer = getattr(found, fact, None)
     return True if answer is None else bool(answer())
+
+
+def _asked_text(found: type, what: str) -> str:
+    answer = getattr(found, what, None)
+    return "" if answer is None else str(answer())
 
 
 def _missing(found: type) -> str:

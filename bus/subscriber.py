@@ -98,6 +98,18 @@ class Subscriber:
         speaks for it."""
         return ""
 
+    def caught_up(self) -> float | None:
+        """Hands on what its handlers have only collected.
+
+        Called where the handlers of a subscriber in a thread or in another process run, once
+        nothing more waits for them, also before `close()`: what came meanwhile makes one batch.
+        What it raises is treated as if the handler of the newest event had raised it.
+
+        Returns:
+            After how many seconds to call it again if nothing comes; None where nothing is left.
+        """
+        return None
+
     def secure(self) -> float | None:
         """Puts on disk what has been handled.
 

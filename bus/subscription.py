@@ -99,6 +99,7 @@ class Subscription:
         *,
         open_: Callable[[], Any] | None = None,
         close: Callable[[], Any] | None = None,
+        caught_up: Callable[[], float | None] | None = None,
         arguments: dict[str, Any] | None = None,
     ) -> None:
         self.target = target
@@ -115,6 +116,7 @@ class Subscription:
             self.recipe = self._recipe(arguments)
         self.open = open_
         self.close = close
+        self.caught_up = caught_up
         self.account = Account(self.name, self.delivery)
         self.mailbox = self.new_mailbox()
         self._accepted_before = 0
@@ -345,5 +347,12 @@ def subscription_of_subscriber(
         Options(**{**defaults, **overrides}),
         open_=subscriber.open,
         close=subscriber.close,
+        caught_up=_own_caught_up(subscriber),
         arguments=arguments,
     )
+
+
+def _own_caught_up(subscriber: Subscriber) -> Callable[[], float | None] | None:
+    """Its `caught_up`, unless that is the one that does nothing."""
+    own = type(subscriber).caught_up is not Subscriber.caught_up
+    return subscriber.caught_up if own else None

@@ -84,6 +84,8 @@ class ThreadWorker:
         mailbox, handling = self.mailbox, self.handling
         take, settle, hurry = mailbox.take, mailbox.settle, self._hurry
         account, since_charge, charge_at_s = handling.account, 0, CPU_EVERY_S
+        again_s: float | None = None
+        handled = False
         while True:
             if hurry.is_set():
                 handling.drop("deadline", mailbox.discard())
@@ -91,13 +93,21 @@ class ThreadWorker:
             if event is None:
                 self._charge_cpu()
                 since_charge = 0
-                if not mailbox.wait():
+                if handled or again_s is not None:
+                    handled = False
+                    again_s = None if hurry.is_set() else self._catch_up()
+                    if mailbox.has_mail and not mailbox.behind:
+                        continue
+                if mailbox.closed and again_s is not None:
+                    hurry.wait(again_s)  # The mailbox itself no longer waits for anything.
+                elif not mailbox.wait(again_s):
                     if mailbox.closed:
                         return
                 elif mailbox.behind:
                     self._read_on()
                 continue
             self._handle(event)
+            handled = True
             handling.done(event)
             settle()
             since_charge += 1
@@ -110,6 +120,29 @@ class ThreadWorker:
             self.handling.drop("quarantine", self.mailbox.discard())
         else:
             self.mailbox.read_on()
+
+    def _catch_up(self) -> float | None:
+        """Has it hand on what it collected; in how many seconds it wants to be called again."""
+        catch_up, handling, event = self.subscription.caught_up, self.handling, self.handling.event
+        if catch_up is None or event is None or handling.account.quarantined:
+            return None
+        account, tries = handling.account, 0
+        while True:
+            tries += 1
+            started = time.perf_counter()
+            account.busy_since = handling.now()
+            try:
+                again_s = catch_up()
+            except BaseException as error:
+                account.handler_s += time.perf_counter() - started
+                delay = None if account.stuck else handling.failed(event, error, tries=tries)
+                if delay is None or self._hurry.wait(delay):
+                    return None
+                continue
+            account.handler_s += time.perf_counter() - started
+            account.busy_since = None
+            handling.answered()
+            return again_s
 
     def _handle(self, event: Event) -> None:
         handling = self.handling

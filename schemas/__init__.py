@@ -10,6 +10,7 @@ from .errors import (
     DeliveryError,
     EventsGoneError,
     StepbusError,
+    UnreachableError,
 )
 from .event import Event, UnknownEvent, parse_event
 from .events import (
@@ -95,6 +96,7 @@ __all__ = [
     "TrainingArguments",
     "TrainingEvent",
     "UnknownEvent",
+    "UnreachableError",
     "Verdict",
     "Vote",
     "VotePolicy",

@@ -30,6 +30,11 @@ class DeliveryError(StepbusError):
     """A subscriber could not be set up, or what it should have had did not reach it."""
 
 
+class UnreachableError(DeliveryError):
+    """A server does not answer. A handler that raises it is called again with the same event, after
+    0.1 s and then less and less often, until it answers or the run waits for it no longer."""
+
+
 class EventsGoneError(DeliveryError):
     """What a late reader asked for is no longer kept; `first` is where it can begin instead."""
 

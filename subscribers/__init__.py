@@ -9,7 +9,13 @@ from .progress import ProgressCallback
 from .reporter import Reporter, Tracker
 from .structured_log import StructuredLog
 from .tensorboard import TensorBoardCallback
-from .trackers import ExperimentRun, ExperimentTracker, RunStatus, WandbCallback
+from .trackers import (
+    ExperimentRun,
+    ExperimentTracker,
+    MLflowCallback,
+    RunStatus,
+    WandbCallback,
+)
 
 __all__ = [
     "CSVHistory",
@@ -19,6 +25,7 @@ __all__ = [
     "ExperimentTracker",
     "JSONLHistory",
     "LossCurve",
+    "MLflowCallback",
     "PrinterCallback",
     "ProgressCallback",
     "Reporter",

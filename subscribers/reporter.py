@@ -26,6 +26,12 @@ class Reporter(Subscriber):
         return not cls.package or _is_there(cls.package)
 
     @classmethod
+    def why_not(cls) -> str:
+        """Why it cannot be used though it is installed, as a clause; empty where nothing is in the
+        way, or where only `open()` can tell."""
+        return ""
+
+    @classmethod
     def not_installed(cls, error: ImportError) -> DeliveryError:
         """The error of an `open()` that could not import the package."""
         return DeliveryError(

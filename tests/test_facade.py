@@ -18,7 +18,8 @@ AnyEvent ArgumentError Artifact BatchSizeRetry BusClosedError CSVHistory Checkpo
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError
 ExperimentRun ExperimentTracker Filter Histogram InitEnd
-IntervalStrategy JSONLHistory Lease Ledger LedgerRow LightningBridge Log LossCurve NonFinite
+IntervalStrategy JSONLHistory Lease Ledger LedgerRow LightningBridge Log LossCurve
+MLflowCallback NonFinite
 OptimizerStep
 OptimizerStepSkipped PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback
 ProgressCallback PushBegin Resumed RunCost RunFailed RunStatus RunSummary Save SaveStrategy
@@ -26,7 +27,8 @@ SchedulerType Stalled StepBegin StepEnd StepbusError StructuredLog Subscriber Su
 SubscriberFailed SubstepEnd TensorBoardCallback TrainBegin TrainEnd TrainOutput Trainer
 TrainerCallback
 TrainerControl TrainerState TrainingArguments TrainingEvent TrainingRun TransformersBridge
-UnknownEvent Verdict Vote VotePolicy WandbCallback __version__ default_data_collator
+UnknownEvent UnreachableError Verdict Vote VotePolicy WandbCallback __version__
+default_data_collator
 enable_full_determinism get_last_checkpoint get_scheduler on parse_event run_async set_seed
 """.split()
 
@@ -72,7 +74,10 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
         ("from stepbus import Trainer, AutoModel", "stepbus has no AutoModel: models, tokenizers"),
         ("from stepbus import Seq2SeqTrainer", "callbacks=.TransformersBridge"),
         ("from stepbus import ClearMLCallback", "stepbus has no ClearMLCallback yet"),
-        ("from stepbus.integrations import Callback", "it has TensorBoardCallback, .*and all else"),
+        (
+            "from stepbus.integrations import Callback",
+            "it has .*TensorBoardCallback, .*and all else",
+        ),
     ],
 )
 def test_the_answer_is_that_of_the_import_too(line: str, said: str) -> None:

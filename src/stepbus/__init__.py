@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from .schemas import TrainingArguments as TrainingArguments
     from .schemas import TrainingEvent as TrainingEvent
     from .schemas import UnknownEvent as UnknownEvent
+    from .schemas import UnreachableError as UnreachableError
     from .schemas import Verdict as Verdict
     from .schemas import Vote as Vote
     from .schemas import VotePolicy as VotePolicy
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from .subscribers import ExperimentTracker as ExperimentTracker
     from .subscribers import JSONLHistory as JSONLHistory
     from .subscribers import LossCurve as LossCurve
+    from .subscribers import MLflowCallback as MLflowCallback
     from .subscribers import PrinterCallback as PrinterCallback
     from .subscribers import ProgressCallback as ProgressCallback
     from .subscribers import RunStatus as RunStatus
@@ -180,6 +182,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "TrainingArguments",
         "TrainingEvent",
         "UnknownEvent",
+        "UnreachableError",
         "Verdict",
         "Vote",
         "VotePolicy",
@@ -193,6 +196,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "ExperimentTracker",
         "JSONLHistory",
         "LossCurve",
+        "MLflowCallback",
         "PrinterCallback",
         "ProgressCallback",
         "RunStatus",

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 from .late_names import no_such_name
 
 if TYPE_CHECKING:
-    from .subscribers import TensorBoardCallback, WandbCallback
+    from .subscribers import MLflowCallback, TensorBoardCallback, WandbCallback
 
 _TO_COME = frozenset(
     """
     AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback
-    DagsHubCallback FlyteCallback KubeflowCallback MLflowCallback NeptuneCallback SwanLabCallback
+    DagsHubCallback FlyteCallback KubeflowCallback NeptuneCallback SwanLabCallback
     TrackioCallback
     """.split()
 )
 
 __all__ = [
+    "MLflowCallback",
     "TensorBoardCallback",
     "WandbCallback",
 ]

@@ -2,6 +2,7 @@
 
 from .experiment import ExperimentTracker
 from .experiment_run import ExperimentRun, RunStatus
+from .mlflow import MLflowCallback
 from .wandb import WandbCallback
 
-__all__ = ["ExperimentRun", "ExperimentTracker", "RunStatus", "WandbCallback"]
+__all__ = ["ExperimentRun", "ExperimentTracker", "MLflowCallback", "RunStatus", "WandbCallback"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from ...schemas import (
     TrainBegin,
     TrainEnd,
 )
+from ...schemas.errors import UnreachableError
 from ..reporter import Tracker, tracker_key
 from .experiment_run import ExperimentRun, RunStatus, flat, run_of_event
 from .known_runs import KnownRuns
@@ -61,6 +63,8 @@ class ExperimentTracker(Tracker):
     """Whether its names are `eval/loss` and `train/loss`, or those that were logged."""
     params_can_change: ClassVar[bool] = True
     """Whether a parameter may be logged again with another value, as when a run is resumed."""
+    flush_every_s: ClassVar[float] = 0.25
+    """Of what is collected, at least so long between two calls of `flush`, s."""
     remembers_place: ClassVar[bool] = True
     """Whether what a hook was given is safe when it returns, though its process be killed."""
     uploads: Literal["no", "checkpoint", "end"] = "no"
@@ -80,6 +84,11 @@ class ExperimentTracker(Tracker):
         self._kept: dict[str, tuple[Save, contextlib.ExitStack]] = {}
         self._beside: dict[str, Self] = {}
         self._said: set[str] = set()
+        self._collecting_s: float | None = None
+        """Since when values are collected and not handed on (monotonic)."""
+        self._flushed_s = 0.0
+        self._newest: Event | None = None
+        """The newest event of those that are collected."""
 
     # For subclasses to write
 
@@ -125,7 +134,9 @@ class ExperimentTracker(Tracker):
         self.cannot("models")
 
     def flush(self) -> None:
-        """Hands on what the hooks have only collected."""
+        """Hands on what the hooks have only collected, which say so with `self.collected()`. Called
+        before any hook but `log_metrics` and `log_histogram`, and once nothing more comes, at most
+        every `flush_every_s`."""
 
     def finish(self, status: RunStatus) -> None:
         """Closes the run in the tracker; all that it was given is complete when this returns."""
@@ -150,7 +161,28 @@ class ExperimentTracker(Tracker):
             self._said.add(line)
             log.warning(line)
 
+    def collected(self) -> None:
+        """Says that a hook has kept something for `flush`."""
+        if self._collecting_s is None:
+            self._collecting_s = time.monotonic()
+
     # What the bus asks
+
+    def caught_up(self) -> float | None:
+        """Flushes what was collected, unless that was done a moment ago."""
+        lefts = [other.caught_up() for other in self._beside.values()]
+        if self._collecting_s is not None:
+            left_s = self._flushed_s + self.flush_every_s - time.monotonic()
+            if left_s > 0 and self._training:
+                lefts.append(left_s)
+            else:
+                self._flush()
+        return min((left for left in lefts if left is not None), default=None)
+
+    def secure(self) -> float | None:
+        """Vouches for what came before that which is only collected."""
+        found = [self._collecting_s, *(other.secure() for other in self._beside.values())]
+        return min((since for since in found if since is not None), default=None)
 
     def whereabouts(self) -> dict[str, str]:
         """Id, url and folder of the run."""
@@ -220,7 +252,7 @@ class ExperimentTracker(Tracker):
         if into.uploads == "end":
             into._keep("best" if event.best else "last", event)
             return
-        into.flush()
+        into._flush()
         into.upload_checkpoint(Path(event.path), event)
         into._have(event)
 
@@ -316,7 +348,7 @@ class ExperimentTracker(Tracker):
                 )
             changed = new
         if changed:
-            self.flush()
+            self._flush()
             self.log_params(params if not before else _only(params, changed))
             self._known.remember(run.run_id, params={**now, **before} if before else now)
 
@@ -327,7 +359,9 @@ class ExperimentTracker(Tracker):
         return event.seq < 0 or event.seq > self._has_upto
 
     def _have(self, event: Event) -> None:
-        if self._known is not None and self.remembers_place:
+        if self._collecting_s is not None:
+            self._newest = event
+        elif self._known is not None and self.remembers_place:
             self._known.handed_on(event)
 
     def _log(self, event: Log | Predict, values: Mapping[str, Any]) -> None:
@@ -343,12 +377,21 @@ class ExperimentTracker(Tracker):
             self.log_closing(closing, **at)
         self._have(event)
 
+    def _flush(self) -> None:
+        if self._collecting_s is not None:
+            self.flush()
+            self._collecting_s = None
+            self._flushed_s = time.monotonic()
+            newest, self._newest = self._newest, None
+            if newest is not None:
+                self._have(newest)
+
     # How it ends
 
     def _end(self, event: TrainEnd | RunFailed) -> None:
         self._training = False
         self._status = RunStatus.of(event)
-        self.flush()
+        self._flush()
         if self.uploads == "end" and isinstance(event, TrainEnd) and self._is_new(event):
             self._upload_last(event)
         self._have(event)
@@ -399,13 +442,17 @@ class ExperimentTracker(Tracker):
             status = RunStatus("stopped", "it was left before it had ended")
         self._training, self._status = False, None
         try:
-            self.flush()
-        finally:
             try:
+                self._flush()
+            except UnreachableError:
+                raise  # Nor would the end be heard.
+            except Exception:
                 self.finish(status)
-            finally:
-                if self._known is not None:
-                    self._known.close()
+                raise
+            self.finish(status)
+        finally:
+            if self._known is not None:
+                self._known.close()
 
 
 def _step_of(event: Save) -> int:

@@ -124,6 +124,15 @@ def run_of_event(event: InitEnd | TrainBegin, known: Mapping[str, str]) -> Exper
     )
 
 
+def plain(value: Any) -> Any:
+    """Nested values of an event as ordinary dicts and lists, which can be changed."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
 def flat(params: Mapping[str, Any], between: str = "/") -> dict[str, Any]:
     """Nested values by one name each, `outer/inner`; lists and tuples stay whole."""
     found: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from ...bus.sidecar.trainer import trainer_pid
 from ...schemas import Artifact, Event, Histogram, Save
 from ...schemas.errors import ArgumentError, DeliveryError
 from .experiment import ExperimentTracker, Value
-from .experiment_run import ExperimentRun, RunStatus
+from .experiment_run import ExperimentRun, RunStatus, plain
 from .wandb_artifacts import file_artifact, media_of
 
 log = get_logger()
@@ -183,7 +183,7 @@ class WandbCallback(ExperimentTracker):
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Puts them into the run's config."""
-        self._run.config.update(_listed(params), allow_val_change=True)
+        self._run.config.update(plain(params), allow_val_change=True)
         self._gave()
 
     def log_metrics(
@@ -364,12 +364,3 @@ def _has_key() -> bool:
 
 def _artifact_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-
-
-def _listed(value: Any) -> Any:
-    """Plain values as wandb keeps them: tuples as lists."""
-    if isinstance(value, Mapping):
-        return {str(key): _listed(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_listed(item) for item in value]
-    return cast("Value | None", value)

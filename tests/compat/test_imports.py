@@ -24,15 +24,15 @@ PrinterCallback ProgressCallback EarlyStoppingCallback TensorBoardCallback EvalP
 PredictionOutput EvalLoopOutput TrainOutput IntervalStrategy SaveStrategy SchedulerType
 get_scheduler get_last_checkpoint set_seed enable_full_determinism default_data_collator
 DefaultDataCollator
-WandbCallback
+MLflowCallback WandbCallback
 """.split()
 HOMES = ("", ".trainer_utils", ".trainer_callback", ".integrations")
 RENAMED: dict[str, dict[str, str]] = {}
 """Parameters that go by another name."""
-TRACKERS = ["TensorBoardCallback", "WandbCallback"]
+TRACKERS = ["MLflowCallback", "TensorBoardCallback", "WandbCallback"]
 TO_COME = """
 AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback
-FlyteCallback KubeflowCallback MLflowCallback NeptuneCallback SwanLabCallback TrackioCallback
+FlyteCallback KubeflowCallback NeptuneCallback SwanLabCallback TrackioCallback
 """.split()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from stepbus import Save, Subscriber, Trainer, TrainerCallback, TrainingArguments
+from stepbus import Log, Save, Subscriber, Trainer, TrainerCallback, TrainingArguments
 from stepbus.subscribers.reporter import tracker_key
 from stepbus.subscribers.trackers.experiment import CLOSING
 from tests.engine.trainer.conftest import Regression, samples
@@ -48,10 +48,14 @@ class Rows(TrainerCallback):
 
 
 class Checkpoints(Subscriber):
-    """Keeps the bytes of every checkpoint as it was when it was saved."""
+    """Keeps the bytes of every checkpoint as it was when it was saved, and when what was logged."""
 
     def __init__(self) -> None:
         self.files: dict[int, dict[str, bytes]] = {}
+        self.logged_at: dict[tuple[int, str], float] = {}
+
+    def on_log(self, event: Log) -> None:
+        self.logged_at.update({(event.step, name): event.time for name in event.logs})
 
     def on_save(self, event: Save) -> None:
         folder = Path(event.path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stepbus import ArgumentError, DeliveryError, EventBus, Log, Subscriber, WandbCallback
+from stepbus import ArgumentError, DeliveryError, EventBus, WandbCallback
 from stepbus.schemas import TrainerState
 from stepbus.subscribers.trackers.experiment import CLOSING
 from tests.subscribers.test_in_a_sidecar import kill_the_sidecar
@@ -28,32 +28,16 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
 
 
-class Times(Subscriber):
-    """When each step's values were logged."""
-
-    def __init__(self) -> None:
-        self.at: dict[tuple[int, str], float] = {}
-
-    def on_log(self, event: Log) -> None:
-        for name in event.logs:
-            self.at[(event.step, name)] = event.time
-
-
 def test_a_training_is_there_whole_when_train_returns(
     train_with: TrainWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_LOG_MODEL", "checkpoint")
     trained = train_with(
         WandbCallback(tags=["a"], group="g"),
-        train=False,
         save_strategy="steps",
         save_steps=2,
         save_total_limit=1,
     )
-    times = Times()
-    trained.trainer.add_callback(times)
-    trained.trainer.train()
-    trained.assert_nothing_failed()
     (run,) = offline_runs(trained.output_dir)
     where = trained.trainer.tracker("wandb")
     assert trained.delivery == "process"
@@ -70,7 +54,9 @@ def test_a_training_is_there_whole_when_train_returns(
     assert len(run.points("eval/loss")) == 2
     for row in run.history:
         if "train/loss" in row:
-            assert row["_timestamp"] == times.at[(row["train/global_step"], "loss")]
+            assert (
+                row["_timestamp"] == trained.checkpoints.logged_at[row["train/global_step"], "loss"]
+            )
     # What is said once.
     assert {name: run.summary[name] for name in CLOSING} == trained.closing()
     assert run.summary["stepbus/status"] == "finished"
