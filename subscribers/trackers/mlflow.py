@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...bus.diagnostics import get_logger
-from ...schemas import Save
+from ...schemas import Artifact, Save
 from ...schemas.errors import ArgumentError, DeliveryError, UnreachableError
+from .artifact_file import file_of
 from .experiment import ExperimentTracker, Value
 from .experiment_run import ExperimentRun, RunStatus, flat, plain
 
@@ -235,6 +236,12 @@ class MLflowCallback(ExperimentTracker):
                 del self._metrics[: len(batch)]
                 raise
             del self._metrics[: len(batch)]
+
+    def log_artifact(self, event: Artifact) -> None:
+        """Logs it as a file, in a folder `<tag>/step-<step>`."""
+        folder = f"{NOT_IN_NAMES.sub('_', event.tag).strip('/')}/step-{event.step}"
+        with file_of(event) as file, self._asking():
+            self._client.log_artifact(self._id, str(file), artifact_path=folder)
 
     def upload_checkpoint(self, folder: Path, event: Save) -> None:
         """Logs its files, under the name of the folder."""

@@ -85,6 +85,7 @@ def test_a_training_is_there_whole_when_train_returns(
     with trained.trainer as trainer:
         trainer.evaluate()
         trainer.train()
+        trainer.log_text("notes/end", "it is done")
         trainer.evaluate(metric_key_prefix="test")
     trained.assert_nothing_failed()
     assert trained.delivery == "process"
@@ -111,7 +112,7 @@ def test_a_training_is_there_whole_when_train_returns(
         f"checkpoint-{step}/{path}": data
         for step, files in trained.checkpoints.files.items()
         for path, data in files.items()
-    }
+    } | {"notes/end/step-6/end.txt": b"it is done"}
     assert trained.output_dir in run.artifacts.parents
 
 
