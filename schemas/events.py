@@ -280,6 +280,16 @@ class Artifact(TrainingEvent):
     """When the file was last written to, in seconds since 1970, as it was when it was logged: one
     that is somebody else's may have changed by the time that it is read."""
 
+    @property
+    def gone(self) -> str:
+        """What to say where its file is no longer there; empty where it is, or none is needed."""
+        if not self.path or Path(self.path).is_file():
+            return ""
+        return (
+            f"the {self.kind} {self.tag!r} was logged as {self.path}, which is gone: give "
+            "copy=True where a file does not stay."
+        )
+
     def read(self) -> bytes:
         """The bytes of all of it; a table's are JSON, `{"columns": [...], "rows": [[...], ...]}`.
 

@@ -160,6 +160,9 @@ class TensorBoardCallback(Tracker):
         """Writes a text, an image, or the first rows of a table."""
         if not self._opened_for(event):
             return
+        if event.gone:
+            log.warning(f"TensorBoardCallback: {event.gone}")
+            return
         wrote = False
         if event.kind == "image":
             wrote = write_image(self.tb_writer, event)

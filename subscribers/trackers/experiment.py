@@ -239,9 +239,14 @@ class ExperimentTracker(Tracker):
     def on_artifact(self, event: Artifact) -> None:
         """Logs a text, an image, a table or a file."""
         into = self._into(event)
-        if into is not None and into._is_new(event):
+        if into is None or not into._is_new(event):
+            return
+        if event.gone:
+            # No failure of the tracker's, which would have it quarantined after some.
+            into.say_once(f"{type(self).__name__}: {event.gone}")
+        else:
             into.log_artifact(event)
-            into._have(event)
+        into._have(event)
 
     @both_shapes
     def on_save(self, event: Save) -> None:

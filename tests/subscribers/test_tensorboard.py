@@ -308,6 +308,7 @@ def log_artifacts(run: Any, folder: Path) -> dict[str, bytes]:
     rows = [(1, "a|b", math.nan), (None, "two\nlines", True)]
     run.emit("artifact", 3, kind="table", tag="table", columns=("x", "y", "z"), rows=rows)
     run.emit("artifact", 3, kind="table", tag="long", columns=("x",), rows=[(1,)] * 201)
+    run.emit("artifact", 3, kind="image", tag="lost", path=str(folder / "lost.png"))
     for tag in ("first", "second"):
         run.emit("artifact", 3, kind="file", tag=tag, path=str(folder / "big.png"))
     return {**images, "in a file": images["pictures/PNG"]}
@@ -342,6 +343,7 @@ def test_text_images_and_tables_are_written_and_files_are_said_once(
     ]
     assert text(tmp_path / "runs", "long")[0].endswith("\n\n1 further rows are left out.")
     assert caplog.text.count("TensorBoardCallback takes no files: they are left out.") == 1
+    assert "lost.png, which is gone: give copy=True" in caplog.text
 
 
 def test_a_writer_that_is_given_gets_them_too(

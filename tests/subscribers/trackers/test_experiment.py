@@ -158,9 +158,11 @@ def test_what_it_cannot_take_is_said_once(
         run.emit("histogram", step, tag="h", edges=(0.0, 1.0), counts=(1,))
         run.emit("artifact", step, kind="image", tag="i")
         run.emit("artifact", step, kind="file", tag="f")
+        run.emit("artifact", step, kind="file", tag="gone", path=str(tmp_path / "gone"))
     run.finish()
     said = [line for line in caplog.messages if "Kept takes no" in line]
     assert [line.split()[4] for line in said] == ["histograms:", "images:", "files:"]
+    assert sum("/gone, which is gone" in line for line in caplog.messages) == 1
 
 
 def test_a_folder_that_cannot_be_written_costs_no_value(
