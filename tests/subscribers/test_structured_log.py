@@ -54,6 +54,19 @@ def test_all_events_can_be_chosen(live_run: Callable[..., Any]) -> None:
     assert [entry["event"] for entry in entries] == ["train_begin", "substep_end"]
 
 
+def test_of_an_artifact_it_says_what_and_where_and_not_what_is_in_it(
+    live_run: Callable[..., Any],
+) -> None:
+    logger, entries = capture()
+    run = live_run(StructuredLog(logger))
+    run.emit("artifact", 3, kind="image", tag="i", data=b"bytes", num_bytes=5)
+    run.finish()
+    (entry,) = entries
+    assert (entry["event"], entry["kind"], entry["tag"]) == ("artifact", "image", "i")
+    assert (entry["num_bytes"], entry["step"]) == (5, 3)
+    assert not {"data", "text", "columns", "rows"} & set(entry)
+
+
 def test_an_unknown_event_is_refused() -> None:
     with pytest.raises(ArgumentError, match="did you mean 'step_end'"):
         StructuredLog.of("step_edn")
