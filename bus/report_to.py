@@ -16,6 +16,22 @@ VARIABLE = "STEPBUS_REPORT_TO"
 """Environment variable that overrides `report_to`: names with commas between them, all, none."""
 
 
+CLOSED = {"neptune": "the service closed in March 2026"}
+"""Trackers of the reference that there is nothing of to report to."""
+ALSO_CALLED = {
+    "tb": "tensorboard",
+    "w&b": "wandb",
+    "wb": "wandb",
+    "weights_and_biases": "wandb",
+    "weightsandbiases": "wandb",
+    "carbon": "codecarbon",
+    "azure": "azure_ml",
+    "dvc": "dvclive",
+    "comet": "comet_ml",
+}
+"""What trackers are called and not named."""
+
+
 class Choice(NamedTuple):
     """One reporter that was considered for a run."""
 
@@ -95,6 +111,11 @@ def _is_tracker(name: str, registry: Registry) -> bool:
 
 def _named(name: str, registry: Registry, source: str) -> Choice:
     known = registry.names()
+    if name in CLOSED:
+        raise ArgumentError(f"{source}: {name!r} cannot be reported to: {CLOSED[name]}.")
+    if name not in known and name.lower() in ALSO_CALLED:
+        right = ALSO_CALLED[name.lower()]
+        raise ArgumentError(f"{source}: there is no tracker {name!r}: did you mean {right!r}?")
     if name not in known:
         raise ArgumentError(f"{source}: there is no tracker {name!r}: {nearest(name, known)}")
     found = registry.load(name)
@@ -130,7 +151,8 @@ def _unless_left_out(name: str, registry: Registry, fact: str, yes: str, no: str
     except Exception as error:
         return Choice(name, False, f"broken: {error}")
     if not ready or not issubclass(found, Subscriber):
-        return Choice(name, False, no)
+        set_up_by = getattr(found, "set_up_by", "")
+        return Choice(name, False, f"{no}: {set_up_by}" if fact and set_up_by else no)
     return Choice(name, True, yes, found)
 
 

@@ -50,6 +50,8 @@ class Tracker(Reporter, BuiltInCallback):
     """Its name in `report_to`."""
     needs_login: ClassVar[bool] = False
     """Whether it can do nothing without an account."""
+    set_up_by: ClassVar[str] = ""
+    """What sets it up, where being installed does not: its variables, its login."""
     modules: ClassVar[tuple[str, ...]] = ()
     """Modules by which a script uses the tracker itself."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TO_COME = frozenset(
     """
     AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback
-    DagsHubCallback FlyteCallback KubeflowCallback NeptuneCallback SwanLabCallback
+    DagsHubCallback FlyteCallback KubeflowCallback SwanLabCallback
     TrackioCallback
     """.split()
 )
@@ -36,6 +36,8 @@ def not_yet(module: str, name: str) -> str | None:
         module: who was asked for it.
         name: the name.
     """
+    if name == "NeptuneCallback":
+        return f"{module} has no {name}: the service closed in March 2026."
     if name not in _TO_COME:
         return None
     return (

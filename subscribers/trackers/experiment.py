@@ -23,7 +23,7 @@ from ...schemas import (
     TrainBegin,
     TrainEnd,
 )
-from ...schemas.errors import UnreachableError
+from ...schemas.errors import DeliveryError, UnreachableError
 from ..reporter import Tracker, tracker_key
 from .experiment_run import ExperimentRun, RunStatus, flat, run_of_event
 from .known_runs import KnownRuns
@@ -89,6 +89,10 @@ class ExperimentTracker(Tracker):
         self._flushed_s = 0.0
         self._newest: Event | None = None
         """The newest event of those that are collected."""
+
+    def made_with(self) -> Mapping[str, Any] | None:
+        """Nothing, for one without a constructor of its own."""
+        return {} if type(self).__init__ is ExperimentTracker.__init__ else None
 
     # For subclasses to write
 
@@ -314,7 +318,13 @@ class ExperimentTracker(Tracker):
 
     def _new_beside(self, run_id: str) -> Self:
         """Another one like it, for a run that goes on at the same time."""
-        made = type(self)(**(self.made_with() or {}))
+        arguments = self.made_with()
+        if arguments is None:
+            raise DeliveryError(
+                f"{type(self).__name__} is needed for two runs at once, and cannot be made again: "
+                "give it a made_with() that returns its constructor's keyword arguments."
+            )
+        made = type(self)(**arguments)
         made.open()
         self._beside[run_id] = made
         return made

@@ -71,6 +71,7 @@ class MLflowCallback(ExperimentTracker):
     package: ClassVar[str] = "mlflow"
     extra: ClassVar[str] = "mlflow"
     modules: ClassVar[tuple[str, ...]] = ("mlflow",)
+    set_up_by: ClassVar[str] = "MLFLOW_TRACKING_URI or MLFLOW_EXPERIMENT_NAME"
     rewrites_keys: ClassVar[bool] = False
     params_can_change: ClassVar[bool] = False
 

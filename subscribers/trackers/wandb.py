@@ -76,6 +76,7 @@ class WandbCallback(ExperimentTracker):
     tracker_name: ClassVar[str] = "wandb"
     package: ClassVar[str] = "wandb"
     extra: ClassVar[str] = "wandb"
+    set_up_by: ClassVar[str] = "WANDB_API_KEY, `wandb login` or WANDB_MODE=offline"
     needs_login: ClassVar[bool] = True
     modules: ClassVar[tuple[str, ...]] = ("wandb",)
     remembers_place: ClassVar[bool] = False

@@ -168,6 +168,8 @@ def test_names_are_attached_in_their_order_and_once() -> None:
 @pytest.mark.parametrize(
     ("report_to", "message"),
     [
+        ("w&b", r"no tracker 'w&b': did you mean 'wandb'"),
+        ("neptune", "'neptune' cannot be reported to: the service closed in March 2026"),
         ("tensorbord", "no tracker 'tensorbord': did you mean 'tensorboard'"),
         (["csv", "absent"], r"'absent' was asked for and is not installed: .*'stepbus\[wandb\]'"),
         ("default_flow", "'default_flow' is no reporter but DefaultFlowCallback"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,3 +116,5 @@ def test_trackers_tells_which_are_reported_to_and_why_not(
     output = capsys.readouterr().out
     assert "tensorboard" in output
     assert "STEPBUS_REPORT_TO=tensorboard is set and wins" in output
+    line = next(text for text in output.splitlines() if " wandb " in text)
+    assert importlib.metadata.version("wandb") in line

@@ -32,7 +32,7 @@ RENAMED: dict[str, dict[str, str]] = {}
 TRACKERS = ["MLflowCallback", "TensorBoardCallback", "WandbCallback"]
 TO_COME = """
 AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback
-FlyteCallback KubeflowCallback NeptuneCallback SwanLabCallback TrackioCallback
+FlyteCallback KubeflowCallback SwanLabCallback TrackioCallback
 """.split()
 
 
@@ -150,7 +150,13 @@ def test_every_tracker_of_the_reference_is_there_or_to_come() -> None:
         and issubclass(value, base)
         and value.__module__ == module.__name__
     }
-    assert found == {*TRACKERS, *TO_COME}
+    assert found == {*TRACKERS, *TO_COME, "NeptuneCallback"}
+
+
+@pytest.mark.parametrize("home", ["stepbus", "stepbus.integrations"])
+def test_the_callback_of_a_service_that_closed_is_refused_with_the_reason(home: str) -> None:
+    with pytest.raises(ImportError, match="no NeptuneCallback: the service closed in March 2026"):
+        exec(f"from {home} import NeptuneCallback")
 
 
 @pytest.mark.parametrize("home", ["stepbus", "stepbus.integrations"])

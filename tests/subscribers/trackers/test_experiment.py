@@ -19,9 +19,6 @@ class Kept(ExperimentTracker):
 
     tracker_name = "kept"
 
-    def made_with(self) -> dict[str, Any]:
-        return {}
-
     def start(self, run: ExperimentRun) -> None:
         self.file = run.output_dir / "kept.jsonl"
         self.found(id=run.known.get("id", f"made-for-{run.run_id}"), folder=str(run.output_dir))
