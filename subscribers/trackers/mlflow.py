@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 from ...bus.diagnostics import get_logger
 from ...schemas import Artifact, Save
 from ...schemas.errors import ArgumentError, DeliveryError, UnreachableError
-from .artifact_file import file_of
 from .experiment import ExperimentTracker, Value
 from .experiment_run import ExperimentRun, RunStatus, flat, plain
+from .mlflow_artifacts import log_artifact_to
 
 log = get_logger()
 
@@ -239,10 +239,9 @@ class MLflowCallback(ExperimentTracker):
             del self._metrics[: len(batch)]
 
     def log_artifact(self, event: Artifact) -> None:
-        """Logs it as a file, in a folder `<tag>/step-<step>`."""
-        folder = f"{NOT_IN_NAMES.sub('_', event.tag).strip('/')}/step-{event.step}"
-        with file_of(event) as file, self._asking():
-            self._client.log_artifact(self._id, str(file), artifact_path=folder)
+        """Logs it as a file, a table as MLflow's own, in a folder `<tag>/step-<step>`."""
+        with self._asking():
+            log_artifact_to(self._client, self._id, event)
 
     def upload_checkpoint(self, folder: Path, event: Save) -> None:
         """Logs its files, under the name of the folder."""

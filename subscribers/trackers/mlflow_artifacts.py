@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,14 @@ from typing import Any
 from ...schemas import Artifact
 from .artifact_file import file_name, file_of
 
+NOT_IN_PATHS = re.compile(r"[^0-9A-Za-z_\-. :]")
+
 
 def place_of(event: Artifact) -> str:
-    """Where an artifact is among those of its run: `images/pictures/first/step-00000100.png`.
-
-    A file keeps its name, under its tag; the newest stands.
-    """
-    parts = [part for part in event.tag.split("/") if part not in ("", ".", "..")]
-    if event.kind == "file":
-        return "/".join(["files", *parts[:-1], file_name(event)])
-    suffix = Path(file_name(event)).suffix
-    return "/".join([f"{event.kind}s", *parts, f"step-{event.step:08d}{suffix}"])
+    """Where an artifact is among those of its run: `samples/first/step-100/first.png`."""
+    parts = [part for part in event.tag.split("/") if part.strip(". ")]
+    folders = [NOT_IN_PATHS.sub("_", part) for part in parts]
+    return "/".join([*folders, f"step-{event.step}", file_name(event)])
 
 
 def log_artifact_to(client: Any, run_id: str, event: Artifact) -> None:
