@@ -141,6 +141,15 @@ class CallbackList:
             if callable(check):
                 check(self._args)
 
+    @property
+    def watched(self) -> str:
+        """What they want histograms of: gradients, parameters, all, or nothing.
+
+        One says by an attribute `watches` that it wants them.
+        """
+        wanted = {str(getattr(callback, "watches", "")) for callback in self.callbacks} - {""}
+        return next(iter(wanted)) if len(wanted) == 1 else "all" if wanted else ""
+
     def subscribe(self, bus: EventBus) -> None:
         """Subscribes all that listen concurrently; nested calls count."""
         self._depth += 1

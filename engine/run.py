@@ -33,6 +33,7 @@ from .signals import StopSignals
 from .step_closing import StepClosing
 from .stepping import Beginning, plan
 from .summary import RunSummary
+from .watching import Watching
 from .working import Working
 
 
@@ -157,6 +158,10 @@ class Run(LogsArtifacts):
             self._resources.enter_context(self._signals)
         if self.optimizer is not None and not self._front_end.announces_optimizer:
             self._resources.enter_context(OptimizerHooks(self.optimizer, link))
+        watched = self._callbacks.watched
+        if watched and self._front_end.trains:
+            watching = Watching(self.model, self.state, working.histograms, watched)
+            self._resources.enter_context(watching)
         self._announce(link)
 
     def _announce(self, link: RunLink) -> None:

@@ -39,6 +39,7 @@ MAX_BINS = 512
 """Of a histogram in wandb."""
 FLUSHES = "x_transaction_log_flush_interval"
 """The setting of wandb that says so; an older one has none, and writes when its buffer is full."""
+WATCHED = ("gradients", "parameters", "all")
 OFFLINE = ("offline", "dryrun")
 UPLOADS: Mapping[str, Literal["no", "checkpoint", "end"]] = {
     "false": "no",
@@ -64,6 +65,8 @@ class WandbCallback(ExperimentTracker):
         tags: labels of the run.
         log_model: "checkpoint" uploads each checkpoint, "end" the one that training ends with, the
             best where that is loaded; "false" none. By default what WANDB_LOG_MODEL says.
+        watch: histograms of the model's "gradients", "parameters" or "all", every 100 steps or
+            `logging_steps`, counted on the device; "false" none. By default WANDB_WATCH.
         mode: online, offline or disabled.
         dir: where its files go; by default WANDB_DIR, else the run's `output_dir`.
 
@@ -90,6 +93,7 @@ class WandbCallback(ExperimentTracker):
         group: str | None = None,
         tags: Sequence[str] | None = None,
         log_model: str | bool | None = None,
+        watch: str | None = None,
         mode: Literal["online", "offline", "disabled"] | None = None,
         dir: str | os.PathLike[str] | None = None,  # noqa: A002 - wandb's own word
     ) -> None:
@@ -103,6 +107,7 @@ class WandbCallback(ExperimentTracker):
             "group": group,
             "tags": list(tags) if tags is not None else None,
             "log_model": log_model,
+            "watch": watch,
             "mode": mode,
             "dir": os.fspath(dir) if dir is not None else None,
         }
@@ -117,6 +122,31 @@ class WandbCallback(ExperimentTracker):
         """Its arguments."""
         return dict(self._arguments)
 
+    @property
+    def watches(self) -> str:
+        """What of the model the run is to count for it; empty for nothing."""
+        chosen = self._arguments["watch"] or os.environ.get("WANDB_WATCH") or "false"
+        return chosen.lower() if chosen.lower() in WATCHED else ""
+
+    def check(self, args: object) -> None:
+        """Refuses settings that there are not.
+
+        Raises:
+            ArgumentError: WANDB_LOG_MODEL or WANDB_WATCH is none of its values.
+        """
+        self._uploads_chosen()
+        chosen = self._arguments["watch"] or os.environ.get("WANDB_WATCH") or "false"
+        if chosen.lower() not in (*WATCHED, "false"):
+            source = "watch" if self._arguments["watch"] else "WANDB_WATCH"
+            known = ", ".join(map(repr, WATCHED))
+            raise ArgumentError(f"{source} is {chosen!r}: it must be {known} or 'false'.")
+
+    def _uploads_chosen(self) -> Literal["no", "checkpoint", "end"]:
+        given = self._arguments["log_model"]
+        source = "log_model" if given is not None else "WANDB_LOG_MODEL"
+        chosen = given if given is not None else os.environ.get("WANDB_LOG_MODEL", "false")
+        return _uploads(chosen, source)
+
     @classmethod
     def is_set_up(cls) -> bool:
         """Installed, with a key, or in a mode that needs none."""
@@ -127,20 +157,11 @@ class WandbCallback(ExperimentTracker):
 
     def open(self) -> None:
         """Imports wandb, and looks whether it can do what it is to do."""
-        given = self._arguments["log_model"]
-        source = "log_model" if given is not None else "WANDB_LOG_MODEL"
-        chosen = given if given is not None else os.environ.get("WANDB_LOG_MODEL", "false")
-        self.uploads = _uploads(chosen, source)
+        self.uploads = self._uploads_chosen()
         try:
             import wandb
         except ImportError as error:
             raise self.not_installed(error) from error
-        watched = os.environ.get("WANDB_WATCH", "false").lower()
-        if watched not in ("false", ""):
-            self.say_once(
-                f"WANDB_WATCH={watched} is not obeyed: log what you want to see of the model with "
-                "log_histogram, which counts it on the device."
-            )
         mode = self._arguments["mode"] or wandb.setup().settings.mode
         if wandb.run is None and mode not in (*OFFLINE, "disabled") and not _has_key():
             raise DeliveryError(

@@ -6,7 +6,7 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -136,15 +136,24 @@ def test_texts_images_tables_and_files_are_there_byte_for_byte(
     assert artifact.aliases == {"step-2", "latest"}
 
 
-def test_one_session_is_one_file(train_with: TrainWith) -> None:
-    trained = train_with(WandbCallback(), train=False)
+def test_one_session_is_one_file(train_with: TrainWith, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_WATCH", "gradients")
+    trained = train_with(WandbCallback(), train=False, max_steps=102, eval_steps=51)
     with trained.trainer as trainer:
         trainer.evaluate()
         trainer.train()
         trainer.evaluate()
     (run,) = offline_runs(trained.output_dir)
-    assert run.all_points() == trained.logged()
-    assert [step for step, _ in run.points("eval/loss")] == [0, 3, 6, 6]
+    points = run.all_points()
+    gradients = {name: points.pop(name) for name in list(points) if name.startswith("gradients/")}
+    assert points == trained.logged()
+    assert [step for step, _ in run.points("eval/loss")] == [0, 51, 102, 102]
+    named = dict(trainer.model.named_parameters())
+    kinds: Any = {name: found for name, found in gradients.items() if name.endswith("/_type")}
+    assert kinds == {f"gradients/{name}/_type": [(100, "histogram")] for name in named}
+    for name, parameter in named.items():
+        ((_, counts),) = cast(Any, gradients[f"gradients/{name}/values"])
+        assert sum(counts) == parameter.numel()
 
 
 def test_a_resumed_training_goes_on_with_the_run(
@@ -250,8 +259,12 @@ def test_what_cannot_work_is_an_error_before_the_first_step(
         trained.trainer.train()
     assert trained.trainer.state.global_step == 0
     monkeypatch.setenv("WANDB_LOG_MODEL", "sometimes")
-    with pytest.raises(DeliveryError, match="WANDB_LOG_MODEL is 'sometimes'"):
+    with pytest.raises(ArgumentError, match="WANDB_LOG_MODEL is 'sometimes'"):
         train_with(WandbCallback(), folder="other")
+    monkeypatch.delenv("WANDB_LOG_MODEL")
+    monkeypatch.setenv("WANDB_WATCH", "everything")
+    with pytest.raises(ArgumentError, match="WANDB_WATCH is 'everything': it must be 'gradients'"):
+        train_with(WandbCallback(), folder="third")
 
 
 def test_a_run_that_the_script_has_open_is_used_and_left_open(
