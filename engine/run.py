@@ -20,10 +20,11 @@ from .artifacts.draft import Draft
 from .callback_list import CallbackList
 from .data_order import DataOrder
 from .ending import AFTER_ERROR_S, Ending
-from .environment import device_of
+from .environment import device_of, num_parameters
 from .front_end import FrontEnd
 from .hosting import HOSTED
 from .metric_buffer import Number, Scalar, number_of
+from .model_settings import model_settings
 from .optimizer_hooks import OptimizerHooks
 from .parts import RunParts, Stateful
 from .rounds import Stop
@@ -170,6 +171,10 @@ class Run(LogsArtifacts):
             "run_name": args.run_name,
             "output_dir": str(args.output_dir),
             "logging_dir": args.logging_dir,
+            "arguments": args.frozen_copy(),
+            "model": type(self.model).__name__,
+            "num_parameters": num_parameters(self.model),
+            "model_settings": model_settings(self.model),
         }
         if self._front_end.announces_itself:
             link.emit("init_end", values)

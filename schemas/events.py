@@ -68,6 +68,14 @@ class InitEnd(TrainingEvent):
     """The folder of checkpoints, logs and votes."""
     logging_dir: str | None = None
     """The folder that trackers which write files were told to use."""
+    arguments: Plain = FrozenDict()
+    """The training arguments, secrets masked."""
+    model: str = ""
+    """Class name of the model."""
+    num_parameters: int = 0
+    """Parameters of the model, each counted once."""
+    model_settings: Plain = FrozenDict()
+    """The model's own configuration, where it has one, secrets masked."""
 
 
 class TrainBegin(TrainingEvent):

@@ -342,7 +342,7 @@ class ExperimentTracker(Tracker):
         if isinstance(event, TrainBegin):
             self.run = run_of_event(event, self.run.known)
             self._training, self._status = True, None
-            self._log_params(self.run)
+        self._log_params(self.run)
         while self._early:
             early = self._early.popleft()
             if early.run_id in ("", event.run_id):

@@ -44,7 +44,7 @@ class RunStatus(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentRun:
-    """A run as it begins. Without a training only its first six fields say something."""
+    """A run as it begins, by a training or by an evaluation, prediction or log without one."""
 
     run_id: str
     """stepbus's id of the run; the same over all its attempts and sessions."""
@@ -112,8 +112,6 @@ def run_of_event(event: InitEnd | TrainBegin, known: Mapping[str, str]) -> Exper
         known=known,
         trial_params=trial_params,
     )
-    if isinstance(event, InitEnd):
-        return dataclasses.replace(run, logging_dir=event.logging_dir)
     return dataclasses.replace(
         run,
         logging_dir=event.arguments.get("logging_dir"),

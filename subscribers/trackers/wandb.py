@@ -27,6 +27,8 @@ PROJECT = "huggingface"
 """Where neither the caller nor WANDB_PROJECT names one, as in the reference."""
 STEP = "train/global_step"
 """The x axis of all metrics."""
+INIT_TIMEOUT_S = 20.0
+"""For wandb's server to answer; after that the run goes on in offline files."""
 FLUSH_S = 0.05
 """Between two writes of wandb's own process to its file; left alone it takes 15 s."""
 LAG_S = 3 * FLUSH_S
@@ -281,7 +283,9 @@ class WandbCallback(ExperimentTracker):
             "id": environ.get("WANDB_RUN_ID") or run.run_id or None,
         }
         mode: Any = given["mode"] or wandb.setup().settings.mode
-        settings: dict[str, Any] = {"init_timeout": 60.0}
+        settings: dict[str, Any] = {}
+        if "WANDB_INIT_TIMEOUT" not in environ:
+            settings["init_timeout"] = INIT_TIMEOUT_S
         trainer = trainer_pid()
         if FLUSHES in wandb.Settings.model_fields:
             settings[FLUSHES] = FLUSH_S
@@ -290,18 +294,30 @@ class WandbCallback(ExperimentTracker):
             # of the training.
             environ.setdefault("WANDB_DATA_DIR", str(Path(folder).absolute() / "wandb" / "data"))
             settings |= {"console": "off", "silent": True, "x_stats_pid": trainer}
+        chosen["settings"] = wandb.Settings(**settings)
+        chosen = {name: value for name, value in chosen.items() if value is not None}
         if mode in OFFLINE:
-            self._wait_for_another_second(Path(folder) / "wandb", chosen["id"])
-        elif "WANDB_RESUME" not in environ:
-            chosen["resume"] = "allow"
+            return self._init(chosen, "offline")
+        resume = {} if "WANDB_RESUME" in environ else {"resume": "allow"}
+        try:
+            return self._init({**chosen, **resume}, mode)
+        except wandb.errors.CommError as error:
+            if not _RUNS.restart_service():
+                raise
+            self.say_once(
+                f"wandb cannot be reached ({error}): the run goes on in offline files, which "
+                "`wandb sync` sends."
+            )
+            return self._init(chosen, "offline")
+
+    def _init(self, chosen: dict[str, Any], mode: Any) -> Any:
+        import wandb
+
+        if mode in OFFLINE:
+            self._wait_for_another_second(Path(chosen["dir"]) / "wandb", chosen.get("id"))
         hook = sys.excepthook
         try:
-            return wandb.init(
-                **{name: value for name, value in chosen.items() if value is not None},
-                mode=mode,
-                reinit="create_new",
-                settings=wandb.Settings(**settings),
-            )
+            return wandb.init(**chosen, mode=mode, reinit="create_new")
         finally:
             sys.excepthook = hook
 
@@ -348,13 +364,20 @@ class _Runs:
         """Notes a run."""
         self._open.append(run)
 
-    def finished(self, run: Any) -> None:
-        """Waits until wandb's process has written what it has, if no run needs it any more."""
+    def restart_service(self) -> bool:
+        """Ends wandb's own process, which still holds a run that could not be opened; False where
+        another run needs it."""
         import wandb
 
+        if self._open or wandb.run is not None:
+            return False
+        wandb.teardown()
+        return True
+
+    def finished(self, run: Any) -> None:
+        """Waits until wandb's process has written what it has, if no run needs it any more."""
         self._open = [other for other in self._open if other is not run]
-        if not self._open and wandb.run is None:
-            wandb.teardown()
+        self.restart_service()
 
 
 _RUNS = _Runs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import shutil
@@ -163,6 +164,29 @@ def test_attempts_sessions_and_replacements_share_a_run_and_repeat_nothing(
         "reason": "why",
         "stopped_by": "me",
     }
+
+
+@pytest.mark.filterwarnings("ignore")  # mlflow's own, in this process for once
+def test_a_run_that_the_script_has_open_is_used_and_left_open(
+    train_with: TrainWith, place: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    mlflow: Any = importlib.import_module("mlflow")
+    database = place("own")
+    mlflow.set_tracking_uri(f"sqlite:///{database}")
+    try:
+        with mlflow.start_run(run_name="own") as own:
+            trained = train_with(MLflowCallback())
+            assert trained.delivery == "thread"
+            assert "the script has a run of mlflow open" in caplog.text
+            assert trained.trainer.tracker("mlflow")["id"] == own.info.run_id
+            assert mlflow.active_run().info.run_id == own.info.run_id
+            assert only(database).status == "RUNNING"
+    finally:
+        mlflow.set_tracking_uri(None)
+    run = only(database)
+    assert (run.name, run.status) == ("own", "FINISHED")
+    assert run.all_points()["loss"] == trained.logged(rewritten=False)["loss"]
+    assert run.params["seed"] == "42"
 
 
 def test_what_cannot_work_is_an_error_before_the_first_step(

@@ -17,6 +17,7 @@ from stepbus.schemas import TrainerState
 from stepbus.subscribers.trackers.experiment import CLOSING
 from tests.subscribers.test_in_a_sidecar import kill_the_sidecar
 from tests.subscribers.trackers.conftest import TrainWith
+from tests.subscribers.trackers.failing_way import FailingWay
 from tests.subscribers.trackers.reading.wandb import offline_runs
 
 pytestmark = pytest.mark.slow
@@ -97,8 +98,8 @@ def test_evaluations_and_predictions_around_a_training_are_in_its_run(
         expected.setdefault(f"test/{name.removeprefix('test_')}", []).append((6, value))
     assert found == expected
     assert expected["eval/loss"][0][0] == 0
-    # Parameters are written where the training began, once.
-    assert ["seed" in run.config for run in runs] == [False, True, False, False]
+    # Parameters are written once.
+    assert ["seed" in run.config for run in runs] == [True, False, False, False]
 
 
 def test_texts_images_tables_and_files_are_there_byte_for_byte(
@@ -265,6 +266,22 @@ def test_what_cannot_work_is_an_error_before_the_first_step(
     monkeypatch.setenv("WANDB_WATCH", "everything")
     with pytest.raises(ArgumentError, match="WANDB_WATCH is 'everything': it must be 'gradients'"):
         train_with(WandbCallback(), folder="third")
+
+
+def test_a_server_that_cannot_be_reached_costs_no_value(
+    train_with: TrainWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = FailingWay(None)
+    way.refuse()
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", way.address)
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
+    trained = train_with(WandbCallback())
+    (run,) = [run for run in offline_runs(trained.output_dir) if run.history]
+    assert run.run_id == trained.trainer.run_id
+    assert run.all_points() == trained.logged()
+    assert run.exit_code == 0
 
 
 def test_a_run_that_the_script_has_open_is_used_and_left_open(
