@@ -19,9 +19,8 @@ class FailingWay:
         self._listener: socket.socket | None = None
         self._open: list[socket.socket] = []
         self.port = 0
-        self.refused_after = 0
-        """Connections that it had taken when it was told to refuse."""
         self.connections = 0
+        self._silent = threading.Event()
         self.accept()
 
     @property
@@ -46,12 +45,15 @@ class FailingWay:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-        self.refused_after = self.connections
         for each in self._open:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         self._open.clear()
+
+    def fall_silent(self) -> None:
+        """Takes connections and what comes through them, and passes nothing on any more."""
+        self._silent.set()
 
     def _serve(self, listener: socket.socket) -> None:
         while True:
@@ -61,7 +63,7 @@ class FailingWay:
                 return
             self.connections += 1
             self._open.append(near)
-            if self._behind is None:
+            if self._behind is None or self._silent.is_set():
                 continue
             try:
                 far = socket.create_connection(("127.0.0.1", self._behind), timeout=10)
@@ -70,12 +72,13 @@ class FailingWay:
                 continue
             self._open.append(far)
             for one, other in ((near, far), (far, near)):
-                threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
 
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                if not self._silent.is_set():
+                    target.sendall(data)
+        if not self._silent.is_set():
+            with contextlib.suppress(OSError):
+                target.shutdown(socket.SHUT_WR)

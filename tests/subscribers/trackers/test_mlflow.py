@@ -18,10 +18,18 @@ from typing import Any
 
 import pytest
 
-from stepbus import ArgumentError, DeliveryError, EventBus, MLflowCallback
+from stepbus import (
+    ArgumentError,
+    DeliveryError,
+    EventBus,
+    MLflowCallback,
+    TensorBoardCallback,
+    TrainerCallback,
+)
 from stepbus.bus.registry import Registry, resolve_report_to
 from stepbus.schemas import TrainerState
 from tests.subscribers.test_in_a_sidecar import kill_the_sidecar
+from tests.subscribers.test_tensorboard import scalars
 from tests.subscribers.trackers.conftest import TrainWith
 from tests.subscribers.trackers.failing_way import FailingWay
 from tests.subscribers.trackers.reading.mlflow import StoredRun, stored_runs
@@ -334,3 +342,33 @@ def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def test_a_server_that_falls_silent_holds_up_neither_the_end_nor_the_others(
+    server: Any, train_with: TrainWith, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    port, _, _ = server
+    way = FailingWay(port)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", way.address)
+    trained = train_with(MLflowCallback(), train=False, drain_timeout_s=3.0, max_steps=60)
+    board = TensorBoardCallback(tmp_path / "board")
+    trained.trainer.add_callback(board)
+
+    class Silences(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 20:
+                assert trained.trainer.bus.flush(60)
+                way.fall_silent()
+
+    trained.trainer.add_callback(Silences())
+    trained.trainer.train()
+    ended = time.time()
+    last = trained.checkpoints.logged_at[60, "loss"]
+    # The deadline, and what a process that does not end by itself is given to be ended.
+    assert ended - last < 3.0 + 12.0
+    rows = {row.subscriber: row for row in trained.trainer.ledger}
+    assert rows["MLflowCallback"].trouble
+    assert not rows["TensorBoardCallback"].trouble
+    expected = [step for step, _ in trained.logged()["train/loss"]]
+    assert [step for step, _ in scalars(tmp_path / "board", "train/loss")] == expected
+    assert any("MLflowCallback" in line for line in trained.trainer.ledger.troubles)
