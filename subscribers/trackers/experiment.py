@@ -249,6 +249,7 @@ class ExperimentTracker(Tracker):
             # No failure of the tracker's, which would have it quarantined after some.
             into.say_once(f"{type(self).__name__}: {event.gone}")
         else:
+            into._flush()
             into.log_artifact(event)
         into._have(event)
 

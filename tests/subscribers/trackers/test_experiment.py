@@ -11,7 +11,7 @@ import pytest
 
 from stepbus import ExperimentRun, ExperimentTracker, RunStatus
 from stepbus.bus.shapes import both_shapes
-from stepbus.schemas import Event
+from stepbus.schemas import Event, TrainerState
 
 
 class Kept(ExperimentTracker):
@@ -174,3 +174,74 @@ def test_a_folder_that_cannot_be_written_costs_no_value(
     assert [what for what, _ in calls(tmp_path)].count("metrics") == 2
     said = [line for line in caplog.messages if "cannot be written" in line]
     assert len(said) == 1
+
+
+def test_a_trial_gives_its_name_group_and_parameters(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    class Told(Kept):
+        def start(self, run: ExperimentRun) -> None:
+            super().start(run)
+            self.write("trial", name=run.name, group=run.group)
+
+    run = live_run(Told(), run_id="r")
+    run.state.trial_name, run.state.trial_params = "trial-3", {"lr": 0.5}
+    arguments = {"lr": 0.1}
+    run.emit("train_begin", output_dir=str(tmp_path), run_name="search", arguments=arguments)
+    run.finish()
+    assert calls(tmp_path)[1:3] == [
+        ["trial", {"name": "trial-3", "group": "search"}],
+        ["params", {"lr": 0.5}],
+    ]
+
+
+def test_two_runs_at_once_have_one_of_it_each(live_run: Callable[..., Any], tmp_path: Path) -> None:
+    run = live_run(Kept(), run_id="one")
+    other = run.bus.open_run(TrainerState(), run_id="two")
+    for name, link in (("one", run.link), ("two", other)):
+        (tmp_path / name).mkdir()
+        link.emit("train_begin", {"output_dir": str(tmp_path / name)})
+    for step in (1, 2):
+        run.log(step, loss=float(step))
+        other.emit("log", {"logs": {"loss": float(-step)}})
+    run.emit("train_end")
+    other.emit("run_failed", {"error": "E", "message": "m", "traceback": ""})
+    run.finish()
+    for name, sign, status in (("one", 1, "finished"), ("two", -1, "failed")):
+        found = calls(tmp_path / name)
+        assert [values["train/loss"] for what, values in found if what == "metrics"] == [
+            sign * 1.0,
+            sign * 2.0,
+        ]
+        assert found[-1][1]["status"] == status
+
+
+def test_what_was_collected_is_asked_for_before_the_end(
+    live_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    class Collecting(Kept):
+        def start(self, run: ExperimentRun) -> None:
+            super().start(run)
+            self.rows: list[int] = []
+
+        def log_metrics(
+            self, metrics: Mapping[str, Any], *, step: int, epoch: float, time: float
+        ) -> None:
+            self.rows.append(step)
+            self.collected()
+
+        def flush(self) -> None:
+            self.write("batch", steps=self.rows)
+            self.rows = []
+
+    run = live_run(Collecting(), run_id="r")
+    run.emit("train_begin", output_dir=str(tmp_path))
+    for step in range(1, 8):
+        run.log(step, loss=1.0)
+    run.emit("train_end")
+    run.finish()
+    found = calls(tmp_path)
+    assert [step for what, values in found if what == "batch" for step in values["steps"]] == list(
+        range(1, 8)
+    )
+    assert found[-1][0] == "finish"
