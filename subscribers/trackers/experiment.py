@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Self
 
 from ...bus.diagnostics import get_logger
 from ...bus.shapes import both_shapes
@@ -24,7 +24,7 @@ from ...schemas import (
     TrainEnd,
 )
 from ...schemas.errors import DeliveryError, UnreachableError
-from ..reporter import Tracker, tracker_key
+from .experiment_hooks import ExperimentHooks
 from .experiment_run import ExperimentRun, RunStatus, flat, run_of_event
 from .known_runs import KnownRuns
 
@@ -37,11 +37,8 @@ CLOSING = frozenset(
 )
 """Figures of a whole training, logged once at its end."""
 
-Value = float | int | bool | str
-"""A logged value: a number, NaN and infinities among them, or a text."""
 
-
-class ExperimentTracker(Tracker):
+class ExperimentTracker(ExperimentHooks):
     """The base of trackers that keep parameters, metrics and files by run.
 
     It turns events into calls of a few hooks, all in the tracker's own thread: `start`, then
@@ -58,23 +55,8 @@ class ExperimentTracker(Tracker):
     `made_with` beside it.
     """
 
-    prefers_process: ClassVar[bool] = True
-    rewrites_keys: ClassVar[bool] = True
-    """Whether its names are `eval/loss` and `train/loss`, or those that were logged."""
-    params_can_change: ClassVar[bool] = True
-    """Whether a parameter may be logged again with another value, as when a run is resumed."""
-    flush_every_s: ClassVar[float] = 0.25
-    """Of what is collected, at least so long between two calls of `flush`, s."""
-    remembers_place: ClassVar[bool] = True
-    """Whether what a hook was given is safe when it returns, though its process be killed."""
-    uploads: Literal["no", "checkpoint", "end"] = "no"
-    """Which checkpoints it uploads: none, each, or at the end of training the best where that is
-    loaded, else the last."""
-
     def __init__(self) -> None:
-        self.run: ExperimentRun | None = None
-        """The run that is open in the tracker."""
-        self._found: dict[str, str] = {}
+        super().__init__()
         self._known: KnownRuns | None = None
         self._places: dict[str, InitEnd] = {}
         self._early: deque[Log] = deque(maxlen=MAX_EARLY)
@@ -83,9 +65,6 @@ class ExperimentTracker(Tracker):
         self._has_upto = -1
         self._kept: dict[str, tuple[Save, contextlib.ExitStack]] = {}
         self._beside: dict[str, Self] = {}
-        self._said: set[str] = set()
-        self._collecting_s: float | None = None
-        """Since when values are collected and not handed on (monotonic)."""
         self._flushed_s = 0.0
         self._newest: Event | None = None
         """The newest event of those that are collected."""
@@ -93,82 +72,6 @@ class ExperimentTracker(Tracker):
     def made_with(self) -> Mapping[str, Any] | None:
         """Nothing, for one without a constructor of its own."""
         return {} if type(self).__init__ is ExperimentTracker.__init__ else None
-
-    # For subclasses to write
-
-    def start(self, run: ExperimentRun) -> None:
-        """Opens the run in the tracker: the one of `run.known` if it has one, else a new one.
-
-        Says with `self.found(id=..., url=..., folder=...)` where it is.
-        """
-        raise NotImplementedError
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Takes parameters, nested as they are (`flat` has them by one name each). Called once for
-        each run, and when it is resumed with those that have changed."""
-        self.cannot("parameters")
-
-    def log_metrics(
-        self, metrics: Mapping[str, Value], *, step: int, epoch: float, time: float
-    ) -> None:
-        """Takes values by name, at an optimizer step and a wall time in seconds since 1970."""
-        raise NotImplementedError
-
-    def log_closing(
-        self, metrics: Mapping[str, Value], *, step: int, epoch: float, time: float
-    ) -> None:
-        """Takes the figures of the whole training, as `train_runtime`; as metrics by default."""
-        self.log_metrics(metrics, step=step, epoch=epoch, time=time)
-
-    def log_histogram(self, event: Histogram) -> None:
-        """Takes a histogram that has values, named `event.tag`."""
-        self.cannot("histograms")
-
-    def log_artifact(self, event: Artifact) -> None:
-        """Takes a text, an image, a table or a file, named `event.tag`; `artifact_file.file_of` has
-        each of them as a file."""
-        self.cannot(f"{event.kind}s")
-
-    def upload_checkpoint(self, folder: Path, event: Save) -> None:
-        """Uploads a checkpoint, which stays in place until this returns; see `uploads`."""
-        self.cannot("checkpoints")
-
-    def upload_model(self, folder: Path, event: Event) -> None:
-        """Uploads the checkpoint that the training ended with; see `uploads`."""
-        self.cannot("models")
-
-    def flush(self) -> None:
-        """Hands on what the hooks have only collected, which say so with `self.collected()`. Called
-        before any hook but `log_metrics` and `log_histogram`, and once nothing more comes, at most
-        every `flush_every_s`."""
-
-    def finish(self, status: RunStatus) -> None:
-        """Closes the run in the tracker; all that it was given is complete when this returns."""
-
-    # For subclasses to call
-
-    def found(self, **where: str | None) -> None:
-        """Says where the run is: `id`, `url`, `folder`; those that are None are left out."""
-        self._found = {name: str(value) for name, value in where.items() if value}
-
-    def key(self, name: str) -> str:
-        """The tracker's name of a logged value."""
-        return tracker_key(name) if self.rewrites_keys else name
-
-    def cannot(self, what: str) -> None:
-        """Says once what the tracker does not take."""
-        self.say_once(f"{type(self).__name__} takes no {what}: they are left out.")
-
-    def say_once(self, line: str) -> None:
-        """Says a line as a warning, once."""
-        if line not in self._said:
-            self._said.add(line)
-            log.warning(line)
-
-    def collected(self) -> None:
-        """Says that a hook has kept something for `flush`."""
-        if self._collecting_s is None:
-            self._collecting_s = time.monotonic()
 
     # What the bus asks
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from ...bus.diagnostics import get_logger
 from ...schemas import Artifact, Save
 from ...schemas.errors import ArgumentError, DeliveryError, UnreachableError
-from .experiment import ExperimentTracker, Value
+from .experiment import ExperimentTracker
+from .experiment_hooks import Value
 from .experiment_run import ExperimentRun, RunStatus, flat, plain
 from .mlflow_artifacts import log_artifact_to
 

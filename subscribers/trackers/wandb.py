@@ -17,7 +17,8 @@ from ...bus.diagnostics import get_logger
 from ...bus.sidecar.trainer import trainer_pid
 from ...schemas import Artifact, Event, Histogram, Save
 from ...schemas.errors import ArgumentError, DeliveryError
-from .experiment import ExperimentTracker, Value
+from .experiment import ExperimentTracker
+from .experiment_hooks import Value
 from .experiment_run import ExperimentRun, RunStatus, plain
 from .wandb_artifacts import file_artifact, media_of
 
@@ -173,6 +174,10 @@ class WandbCallback(ExperimentTracker):
 
     def secure(self) -> float | None:
         """Vouches for what wandb's own process has had the time to write, and has written since."""
+        found = [super().secure(), self._written_until()]
+        return min((until for until in found if until is not None), default=None)
+
+    def _written_until(self) -> float | None:
         file = self._file
         if file is None:
             return None
