@@ -19,6 +19,8 @@ log = get_logger()
 
 GRACE_S = 1.0
 KILL_WITHIN_S = 5.0
+LAST_WORDS_S = 0.5
+"""What those who want to be told that the time is nearly over get after that, in any case."""
 GRACE_SHARE = 0.2
 """The last part of the time, at most GRACE_S, in which those still at work are told to stop."""
 
@@ -53,7 +55,8 @@ def dismiss(workers: Sequence[Hired], loop: LoopHost | None, deadline: float) ->
             worker.abandon()
         elif loop is not None:
             loop.cancel([worker])
-    _wait_finished(late, max(deadline, time.monotonic() + 0.05))
+    heeds = any(worker.subscription.hurry is not None for worker in late)
+    _wait_finished(late, max(deadline, time.monotonic() + (LAST_WORDS_S if heeds else 0.05)))
     for worker in workers:
         if isinstance(worker, ProcessWorker):
             if not worker.finished.is_set():

@@ -129,6 +129,10 @@ class ProcessWorker:
 
     def next_lines(self) -> bytes:
         """What the process is to be sent now; empty where there is nothing."""
+        if self.abandoned and self._told == "close":
+            # It may be in a handler that heeds this.
+            self._told = "abandon"
+            return encode("abandon", to=self.number)
         if self._told != "open":
             return b""
         if self.handling.account.quarantined or self.abandoned:

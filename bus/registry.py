@@ -24,6 +24,7 @@ OWN: Mapping[str, str] = {
     "progress": "stepbus.subscribers.progress:ProgressCallback",
     "structlog": "stepbus.subscribers.structured_log:StructuredLog",
     "tensorboard": "stepbus.subscribers.tensorboard:TensorBoardCallback",
+    "upload": "stepbus.subscribers.uploads.upload:UploadCallback",
     "wandb": "stepbus.subscribers.trackers.wandb:WandbCallback",
 }
 """stepbus's own entry points, so that a source tree that nobody installed has its names too."""

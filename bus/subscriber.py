@@ -67,6 +67,7 @@ class Subscriber:
     mailbox_size: ClassVar[int | None] = None
     timeout: ClassVar[float | None] = None
     retries: ClassVar[int] = 0
+    quarantine_after: ClassVar[int] = 5
     critical: ClassVar[bool] = False
     ranks: ClassVar[str] = "zero"
     changes_nothing: ClassVar[bool] = False
@@ -82,6 +83,11 @@ class Subscriber:
 
     def close(self) -> Any:
         """Teardown, called where the handlers run, after the last event. May be async."""
+
+    def hurry(self) -> None:
+        """Told, from another thread, that the time at the end is nearly over: a handler that works
+        or waits for long should return, so that `close()` can still say what is left. Returns at
+        once."""
 
     def made_with(self) -> Mapping[str, Any] | None:
         """The keyword arguments that make another one like it, for `delivery="process"`.

@@ -100,6 +100,7 @@ class Subscription:
         open_: Callable[[], Any] | None = None,
         close: Callable[[], Any] | None = None,
         caught_up: Callable[[], float | None] | None = None,
+        hurry: Callable[[], None] | None = None,
         arguments: dict[str, Any] | None = None,
     ) -> None:
         self.target = target
@@ -117,6 +118,8 @@ class Subscription:
         self.open = open_
         self.close = close
         self.caught_up = caught_up
+        self.hurry = hurry
+        """To be called when the time at the end is nearly over; None where nobody heeds it."""
         self.account = Account(self.name, self.delivery)
         self.mailbox = self.new_mailbox()
         self._accepted_before = 0
@@ -327,6 +330,7 @@ def subscription_of_subscriber(
         "mailbox_size": subscriber.mailbox_size,
         "timeout": subscriber.timeout,
         "retries": subscriber.retries,
+        "quarantine_after": subscriber.quarantine_after,
         "critical": subscriber.critical,
         "ranks": subscriber.ranks,
         "name": subscriber.subscriber_name,
@@ -348,6 +352,7 @@ def subscription_of_subscriber(
         open_=subscriber.open,
         close=subscriber.close,
         caught_up=_own_caught_up(subscriber),
+        hurry=subscriber.hurry if type(subscriber).hurry is not Subscriber.hurry else None,
         arguments=arguments,
     )
 

@@ -11,9 +11,12 @@ import threading
 import time
 
 from ..schemas import Event
+from .diagnostics import get_logger
 from .handling import Handling, Services, one_line
 from .mailbox import Mailbox
 from .subscription import Subscription
+
+log = get_logger()
 
 CPU_EVERY = 64
 CPU_EVERY_S = 0.5
@@ -47,6 +50,11 @@ class ThreadWorker:
         """Stops handling: what still waits is counted as dropped, retries end at once."""
         self._hurry.set()
         self.mailbox.close()
+        if self.subscription.hurry is not None:
+            try:
+                self.subscription.hurry()
+            except Exception as error:
+                log.error(f"{self.subscription.name}.hurry() failed: {one_line(error)}")
 
     def join(self, timeout: float) -> bool:
         """Waits for the end of the thread; True once it has ended."""

@@ -1,4 +1,4 @@
-"""Who listens: the schedule, early stopping, displays, files and trackers."""
+"""Who listens: the schedule, early stopping, displays, files, trackers and uploads."""
 
 from .default_flow import DefaultFlowCallback
 from .early_stopping import EarlyStoppingCallback
@@ -16,6 +16,7 @@ from .trackers import (
     RunStatus,
     WandbCallback,
 )
+from .uploads import UploadCallback, download_checkpoint, latest_upload, upload_checkpoint
 
 __all__ = [
     "CSVHistory",
@@ -33,5 +34,9 @@ __all__ = [
     "StructuredLog",
     "TensorBoardCallback",
     "Tracker",
+    "UploadCallback",
     "WandbCallback",
+    "download_checkpoint",
+    "latest_upload",
+    "upload_checkpoint",
 ]

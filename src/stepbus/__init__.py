@@ -103,7 +103,11 @@ if TYPE_CHECKING:
     from .subscribers import RunStatus as RunStatus
     from .subscribers import StructuredLog as StructuredLog
     from .subscribers import TensorBoardCallback as TensorBoardCallback
+    from .subscribers import UploadCallback as UploadCallback
     from .subscribers import WandbCallback as WandbCallback
+    from .subscribers import download_checkpoint as download_checkpoint
+    from .subscribers import latest_upload as latest_upload
+    from .subscribers import upload_checkpoint as upload_checkpoint
 
 _ROOMS: dict[str, tuple[str, ...]] = {
     "bus": (
@@ -202,7 +206,11 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "RunStatus",
         "StructuredLog",
         "TensorBoardCallback",
+        "UploadCallback",
         "WandbCallback",
+        "download_checkpoint",
+        "latest_upload",
+        "upload_checkpoint",
     ),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

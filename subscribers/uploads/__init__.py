@@ -1,0 +1,6 @@
+"""What leaves the machine: checkpoints to a bucket or to the Hub, alarms to a web hook."""
+
+from .reading import download_checkpoint, latest_upload, upload_checkpoint
+from .upload import UploadCallback
+
+__all__ = ["UploadCallback", "download_checkpoint", "latest_upload", "upload_checkpoint"]
