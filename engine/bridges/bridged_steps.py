@@ -16,6 +16,7 @@ from .asked import Asked
 from .host_values import host_values
 
 _SCALARS = (bool, int, float, str)
+_PLAIN, _NAMES = frozenset(_SCALARS), frozenset([str])
 
 
 class BridgedSteps:
@@ -123,10 +124,14 @@ class BridgedSteps:
                 and `step`.
         """
         state = self.state
-        values, handles = host_values("the trainer", logs, self.metrics)
+        handles: tuple[Deferred, ...] = ()
+        if _PLAIN.issuperset(map(type, logs.values())) and _NAMES.issuperset(map(type, logs)):
+            values = dict(logs)
+        else:
+            values, handles = host_values("the trainer", logs, self.metrics)
         if row is None:
             row = {"epoch": state.epoch, **values, "step": state.global_step}
-        else:
+        elif handles or not _PLAIN.issuperset(map(type, row.values())):
             plain = {k: v for k, v in row.items() if v is None or isinstance(v, _SCALARS)}
             row = {**plain, **{k: v for k, v in values.items() if k in row}}
         state.add_log(HistoryRow(row, self.metrics.waits) if handles else dict(row))

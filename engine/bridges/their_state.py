@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ MIRRORED = (
     "trial_params",
 )
 """Fields that change rarely; step and epoch are noted at every hook, the history at every log."""
+_of_theirs, _of_ours = attrgetter(*MIRRORED), itemgetter(*MIRRORED)
 
 
 def mirror(theirs: Any, ours: TrainerState, *, new_rows: int = 0) -> None:
@@ -42,10 +44,11 @@ def mirror(theirs: Any, ours: TrainerState, *, new_rows: int = 0) -> None:
         new_rows: rows of their history that are still to be taken over by a log.
     """
     own = ours.__dict__
-    for name in MIRRORED:
-        value = getattr(theirs, name)
-        if value is not own[name] and value != own[name]:
-            setattr(ours, name, value)
+    values = _of_theirs(theirs)
+    if values != _of_ours(own):
+        for name, value in zip(MIRRORED, values, strict=True):
+            if value is not own[name] and value != own[name]:
+                setattr(ours, name, value)
     if len(theirs.log_history) != len(own["log_history"]) + new_rows:
         rows = theirs.log_history[: len(theirs.log_history) - new_rows]
         ours.log_history = [dict(row) for row in rows]
