@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
@@ -46,7 +47,8 @@ NAMES = (
 
 
 def with_lightnings(cls: type[Any], name: str) -> type[Any]:
-    """A class that is one of Lightning's too, of each package of it that has been imported.
+    """A class that is one of Lightning's too, of each package of it that has been imported; of
+    each that can be, where none has.
 
     Args:
         cls: whose methods come first; one that is Lightning's already is given back.
@@ -55,7 +57,7 @@ def with_lightnings(cls: type[Any], name: str) -> type[Any]:
     Raises:
         ImportError: none has been imported, and none can be.
     """
-    loaded = [package for package in PACKAGES if package in sys.modules] or [_import_one()]
+    loaded = [package for package in PACKAGES if package in sys.modules] or _import_all()
     module, _, attribute = name.rpartition(".")
     theirs = [getattr(importlib.import_module(f"{each}.{module}"), attribute) for each in loaded]
     bases = tuple(each for each in theirs if not issubclass(cls, each))
@@ -71,14 +73,15 @@ def _derived(cls: type[Any], bases: tuple[type[Any], ...]) -> type[Any]:
     return type(cls.__name__, (cls, *bases), names)
 
 
-def _import_one() -> str:
+def _import_all() -> list[str]:
+    found = []
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(ImportError):
             importlib.import_module(package)
-        except ImportError:
-            continue
-        return package
-    raise ImportError(
-        "LightningBridge needs Lightning, which cannot be imported: pip install lightning, or "
-        "pytorch-lightning."
-    )
+            found.append(package)
+    if not found:
+        raise ImportError(
+            "LightningBridge needs Lightning, which cannot be imported: pip install lightning, or "
+            "pytorch-lightning."
+        )
+    return found

@@ -35,7 +35,10 @@ with open("imported", "a") as file:
 def children():
     found = []
     for task in Path("/proc/self/task").iterdir():
-        found += (task / "children").read_text().split()
+        try:
+            found += (task / "children").read_text().split()
+        except FileNotFoundError:
+            pass  # That thread has ended.
     return found
 
 
