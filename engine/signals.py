@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import threading
 import time
@@ -48,6 +49,11 @@ class StopSignals:
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, former)
         self._former = {}
+        if self.received == signal.SIGINT:
+            # torch imports it as the program ends, whereupon Python forgets that it ends by an
+            # interrupt, and exits with 1 rather than 130.
+            with contextlib.suppress(Exception):
+                importlib.import_module("tabulate")
         if signal.getsignal(signal.SIGCHLD) == self._hear_child:
             signal.signal(signal.SIGCHLD, self._former_on_child)
 

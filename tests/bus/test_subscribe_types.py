@@ -88,6 +88,7 @@ def no_event() -> None: ...
 """
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.slow
 def test_handlers_are_typed_by_the_event_they_are_subscribed_to(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
@@ -109,7 +110,7 @@ def test_handlers_are_typed_by_the_event_they_are_subscribed_to(tmp_path: Path) 
         env={**os.environ, "MYPYPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     )
     found: dict[int, str] = {}
     for line in done.stdout.splitlines():
