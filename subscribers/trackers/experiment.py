@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -23,22 +22,19 @@ from ...schemas import (
     TrainBegin,
     TrainEnd,
 )
-from ...schemas.errors import DeliveryError, UnreachableError
-from .experiment_hooks import ExperimentHooks
-from .experiment_run import ExperimentRun, RunStatus, flat, run_of_event
-from .known_runs import KnownRuns
+from ...schemas.errors import DeliveryError
+from .experiment_session import ExperimentSession
+from .experiment_values import CLOSING
+
+__all__ = ["CLOSING", "ExperimentTracker"]
 
 log = get_logger()
 
 MAX_EARLY = 1_000
 """Logs kept until a run says where they belong."""
-CLOSING = frozenset(
-    "train_runtime train_samples_per_second train_steps_per_second train_loss total_flos".split()
-)
-"""Figures of a whole training, logged once at its end."""
 
 
-class ExperimentTracker(ExperimentHooks):
+class ExperimentTracker(ExperimentSession):
     """The base of trackers that keep parameters, metrics and files by run.
 
     It turns events into calls of a few hooks, all in the tracker's own thread: `start`, then
@@ -57,17 +53,9 @@ class ExperimentTracker(ExperimentHooks):
 
     def __init__(self) -> None:
         super().__init__()
-        self._known: KnownRuns | None = None
         self._places: dict[str, InitEnd] = {}
         self._early: deque[Log] = deque(maxlen=MAX_EARLY)
-        self._training = False
-        self._status: RunStatus | None = None
-        self._has_upto = -1
-        self._kept: dict[str, tuple[Save, contextlib.ExitStack]] = {}
         self._beside: dict[str, Self] = {}
-        self._flushed_s = 0.0
-        self._newest: Event | None = None
-        """The newest event of those that are collected."""
 
     def made_with(self) -> Mapping[str, Any] | None:
         """Nothing, for one without a constructor of its own."""
@@ -116,7 +104,7 @@ class ExperimentTracker(ExperimentHooks):
         into = self._of(event.run_id)
         if into is None and self._training:
             into = self._new_beside(event.run_id)
-        (into or self)._begin(event)
+        (into or self)._open(event)
 
     @both_shapes
     def on_log(self, event: Log) -> None:
@@ -163,7 +151,7 @@ class ExperimentTracker(ExperimentHooks):
         if into is None or into.uploads == "no" or not into._is_new(event):
             return
         if into.uploads == "end":
-            into._keep("best" if event.best else "last", event)
+            into._kept.keep(event)
             return
         into._flush()
         into.upload_checkpoint(Path(event.path), event)
@@ -217,7 +205,7 @@ class ExperimentTracker(ExperimentHooks):
         if isinstance(event, TrainEnd | RunFailed):
             return None
         into = self._new_beside(event.run_id) if self._training else self
-        into._begin(place)
+        into._open(place)
         return into
 
     def _new_beside(self, run_id: str) -> Self:
@@ -233,160 +221,10 @@ class ExperimentTracker(ExperimentHooks):
         self._beside[run_id] = made
         return made
 
-    def _begin(self, event: InitEnd | TrainBegin) -> None:
-        if self.run is None or self.run.run_id != event.run_id:
-            self._finish()
-            known = KnownRuns(Path(event.output_dir), self.tracker_name)
-            run = run_of_event(event, known.where(event.run_id))
-            place = self._places.get(event.run_id, event)
-            self.start(run)
-            self._known, self.run = known, run
-            self._has_upto = known.newest(event) if event.again or place.again else -1
-            known.remember(event.run_id, where=self._found)
-        if isinstance(event, TrainBegin):
-            self.run = run_of_event(event, self.run.known)
-            self._training, self._status = True, None
-        self._log_params(self.run)
+    def _open(self, event: InitEnd | TrainBegin) -> None:
+        place = self._places.get(event.run_id, event)
+        self._begin(event, again=event.again or place.again)
         while self._early:
             early = self._early.popleft()
             if early.run_id in ("", event.run_id):
                 self._log(early, early.logs)
-
-    def _log_params(self, run: ExperimentRun) -> None:
-        assert self._known is not None
-        params, before = run.params, self._known.params(run.run_id)
-        now = {name: repr(value) for name, value in flat(params).items()}
-        changed = [name for name, text in now.items() if before.get(name) != text]
-        if before and changed and not self.params_can_change:
-            new = [name for name in changed if name not in before]
-            others = ", ".join(sorted(set(changed) - set(new)))
-            if others:
-                self.say_once(
-                    f"{type(self).__name__}: the run was resumed with other values of {others}; "
-                    "the tracker keeps the first ones."
-                )
-            changed = new
-        if changed:
-            self._flush()
-            self.log_params(params if not before else _only(params, changed))
-            self._known.remember(run.run_id, params={**now, **before} if before else now)
-
-    # What it gets
-
-    def _is_new(self, event: Event) -> bool:
-        """Whether the tracker has not had it from one that has died."""
-        return event.seq < 0 or event.seq > self._has_upto
-
-    def _have(self, event: Event) -> None:
-        if self._collecting_s is not None:
-            self._newest = event
-        elif self._known is not None and self.remembers_place:
-            self._known.handed_on(event)
-
-    def _log(self, event: Log | Predict, values: Mapping[str, Any]) -> None:
-        if not self._is_new(event):
-            return
-        at: dict[str, Any] = {"step": event.step, "epoch": event.epoch, "time": event.time}
-        given = {name: value for name, value in values.items() if value is not None}
-        ongoing = {self.key(k): v for k, v in given.items() if k not in CLOSING}
-        closing = {self.key(k): v for k, v in given.items() if k in CLOSING}
-        if ongoing:
-            self.log_metrics(ongoing, **at)
-        if closing:
-            self.log_closing(closing, **at)
-        self._have(event)
-
-    def _flush(self) -> None:
-        if self._collecting_s is not None:
-            self.flush()
-            self._collecting_s = None
-            self._flushed_s = time.monotonic()
-            newest, self._newest = self._newest, None
-            if newest is not None:
-                self._have(newest)
-
-    # How it ends
-
-    def _end(self, event: TrainEnd | RunFailed) -> None:
-        self._training = False
-        self._status = RunStatus.of(event)
-        self._flush()
-        if self.uploads == "end" and isinstance(event, TrainEnd) and self._is_new(event):
-            self._upload_last(event)
-        self._have(event)
-
-    def _keep(self, which: str, event: Save) -> None:
-        """Keeps a checkpoint from being rotated away until the training ends."""
-        self._let_go(which)
-        held = contextlib.ExitStack()
-        lease = getattr(event, "lease", None)
-        if lease is not None:
-            held.enter_context(lease.hold(type(self).__name__))
-        self._kept[which] = (event, held)
-
-    def _let_go(self, which: str) -> None:
-        _, held = self._kept.pop(which, (None, contextlib.ExitStack()))
-        held.close()
-
-    def _upload_last(self, event: TrainEnd) -> None:
-        assert self.run is not None
-        loads_best = bool(self.run.arguments.get("load_best_model_at_end"))
-        folders = [Path(save.path) for save, _ in self._kept.values()]
-        if loads_best and "best" in self._kept:
-            folder: Path | None = Path(self._kept["best"][0].path)
-        elif self._kept:
-            folder = Path(max((save for save, _ in self._kept.values()), key=_step_of).path)
-        else:
-            folders = [p for p in self.run.output_dir.glob("checkpoint-*") if p.is_dir()]
-            folder = max(folders, key=lambda path: path.stat().st_mtime, default=None)
-        if folder is None:
-            self.say_once(
-                f"{type(self).__name__} was to upload the model at the end, and the run wrote no "
-                "checkpoint: choose another save_strategy than 'no'."
-            )
-        else:
-            self.upload_model(folder, event)
-        for which in list(self._kept):
-            self._let_go(which)
-
-    def _finish(self) -> None:
-        """Closes what is open in the tracker."""
-        run, self.run = self.run, None
-        for which in list(self._kept):
-            self._let_go(which)
-        if run is None:
-            return
-        status = self._status or RunStatus()
-        if self._training:
-            status = RunStatus("stopped", "it was left before it had ended")
-        self._training, self._status = False, None
-        try:
-            try:
-                self._flush()
-            except UnreachableError:
-                raise  # Nor would the end be heard.
-            except Exception:
-                self.finish(status)
-                raise
-            self.finish(status)
-        finally:
-            if self._known is not None:
-                self._known.close()
-
-
-def _step_of(event: Save) -> int:
-    return event.step
-
-
-def _only(params: Mapping[str, Any], names: list[str], before: str = "") -> dict[str, Any]:
-    """The nested values whose flat name is among those given."""
-    found: dict[str, Any] = {}
-    for name, value in params.items():
-        path = f"{before}{name}"
-        if path in names:
-            found[name] = value
-        elif isinstance(value, Mapping):
-            inner = _only(value, names, f"{path}/")
-            if inner:
-                found[name] = inner
-    return found

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ...bus.diagnostics import get_logger
 from ...schemas import Artifact, Save
-from ...schemas.errors import ArgumentError, DeliveryError, UnreachableError
+from ...schemas.errors import DeliveryError, UnreachableError
 from .experiment import ExperimentTracker
 from .experiment_hooks import Value
 from .experiment_run import ExperimentRun, RunStatus, flat, plain
+from .mlflow_address import tracker_of_its_own
+from .mlflow_answers import asking
 from .mlflow_artifacts import log_artifact_to
+from .mlflow_place import experiment_of, run_of
+from .mlflow_settings import MLflowSettings, is_true
 
 log = get_logger()
 
 DATABASE = "mlflow.db"
-ARTIFACTS = "mlartifacts"
-EXPERIMENT = "stepbus"
-"""Of a run's own database. MLflow's experiment "Default" keeps files in the working directory."""
-RUN_TAG = "stepbus.run_id"
-TRUE = ("TRUE", "1", "YES", "Y", "ON")
 NOT_IN_NAMES = re.compile(r"[^0-9A-Za-z_\-. :/]")
-METRICS_A_REQUEST = 1_000
 PARAMS_A_REQUEST = 100
 MAX_COLLECTED = 900
 LEAST_PATIENCE = {
@@ -75,6 +71,8 @@ class MLflowCallback(ExperimentTracker):
     set_up_by: ClassVar[str] = "MLFLOW_TRACKING_URI or MLFLOW_EXPERIMENT_NAME"
     rewrites_keys: ClassVar[bool] = False
     params_can_change: ClassVar[bool] = False
+    metrics_a_request: ClassVar[int] = 1_000
+    """How many values the server takes at once."""
 
     def __init__(
         self,
@@ -90,38 +88,42 @@ class MLflowCallback(ExperimentTracker):
         log_artifacts: bool | None = None,
     ) -> None:
         super().__init__()
-        self._arguments: dict[str, Any] = {
-            "tracking_uri": tracking_uri,
-            "experiment_name": experiment_name,
-            "run_name": run_name,
-            "run_id": run_id,
-            "tags": dict(tags) if tags is not None else None,
-            "nested": nested,
-            "flatten_params": flatten_params,
-            "max_log_params": max_log_params,
-            "log_artifacts": log_artifacts,
-        }
+        self._settings = MLflowSettings(
+            {
+                "tracking_uri": tracking_uri,
+                "experiment_name": experiment_name,
+                "run_name": run_name,
+                "run_id": run_id,
+                "tags": dict(tags) if tags is not None else None,
+                "nested": nested,
+                "flatten_params": flatten_params,
+                "max_log_params": max_log_params,
+                "log_artifacts": log_artifacts,
+            }
+        )
         self._client: Any = None
         self._id = ""
         self._is_ours = False
         self._scripts_run: str | None = None
         self._metrics: list[Any] = []
 
-    def made_with(self) -> dict[str, Any]:
+    def made_with(self) -> dict[str, Any] | None:
         """Its arguments."""
-        return dict(self._arguments)
+        return dict(self._settings.arguments)
 
     @classmethod
     def why_not(cls) -> str:
         """DISABLE_MLFLOW_INTEGRATION is obeyed."""
-        disabled = _is_true("DISABLE_MLFLOW_INTEGRATION")
+        disabled = is_true("DISABLE_MLFLOW_INTEGRATION")
         return "DISABLE_MLFLOW_INTEGRATION is set" if disabled else ""
 
     @classmethod
     def is_set_up(cls) -> bool:
-        """Installed, and told where to log, or as what."""
+        """Installed, and told where to log, or as what; not where another tracker does that."""
+        if not cls.is_installed() or tracker_of_its_own(os.environ.get("MLFLOW_TRACKING_URI")):
+            return False
         names = ("TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID", "RUN_ID")
-        return cls.is_installed() and any(os.environ.get(f"MLFLOW_{name}") for name in names)
+        return any(os.environ.get(f"MLFLOW_{name}") for name in names)
 
     def why_here(self) -> str:
         """A run that the script has open can only be found in the script's own thread."""
@@ -141,13 +143,11 @@ class MLflowCallback(ExperimentTracker):
             from mlflow import MlflowClient
         except ImportError as error:
             raise self.not_installed(error) from error
-        self._tags()
-        self._max_params()
-        self.uploads = (
-            "checkpoint" if self._is_on("log_artifacts", "HF_MLFLOW_LOG_ARTIFACTS") else "no"
-        )
-        uri = self._chosen("tracking_uri", "MLFLOW_TRACKING_URI")
-        if uri and uri.startswith(("http://", "https://")):
+        self._settings.tags()
+        self._settings.max_params()
+        self._choose_uploads()
+        uri = self._settings.tracking_uri
+        if uri and uri.startswith(("http://", "https://", "azureml://")):
             try:
                 MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
             except Exception as error:
@@ -156,23 +156,29 @@ class MLflowCallback(ExperimentTracker):
                     "start it, or change MLFLOW_TRACKING_URI."
                 ) from error
 
+    def _choose_uploads(self) -> None:
+        logs_files = self._settings.is_on("log_artifacts", "HF_MLFLOW_LOG_ARTIFACTS")
+        self.uploads = "checkpoint" if logs_files else "no"
+
     def start(self, run: ExperimentRun) -> None:
         """Opens the run that is to go on, or makes one."""
         from mlflow import MlflowClient
 
-        uri = self._chosen("tracking_uri", "MLFLOW_TRACKING_URI")
+        uri = self._settings.tracking_uri
         own = run.output_dir.absolute()
         if not uri:
             own.mkdir(parents=True, exist_ok=True)
         client = MlflowClient(tracking_uri=uri or f"sqlite:///{own / DATABASE}")
-        nested = self._is_on("nested", "MLFLOW_NESTED_RUN")
-        with self._asking():
+        nested = self._settings.is_on("nested", "MLFLOW_NESTED_RUN")
+        with asking():
             if self._scripts_run is not None and not nested:
                 self._id, self._is_ours = self._scripts_run, False
                 experiment = client.get_run(self._id).info.experiment_id
             else:
-                experiment = self._experiment(client, own if not uri else None)
-                self._id, self._is_ours = self._run_of(client, experiment, run, nested), True
+                parent = self._scripts_run
+                experiment = experiment_of(client, self._settings, own if not uri else None)
+                self._id = run_of(client, experiment, run, self._settings, parent=parent)
+                self._is_ours = True
         self._client = client
         address = client.tracking_uri
         where = f"{address.rstrip('/')}/#/experiments/{experiment}/runs/{self._id}"
@@ -187,12 +193,12 @@ class MLflowCallback(ExperimentTracker):
 
         assert self.run is not None
         given = plain(params)
-        if self._is_on("flatten_params", "MLFLOW_FLATTEN_PARAMS"):
+        if self._settings.is_on("flatten_params", "MLFLOW_FLATTEN_PARAMS"):
             given = flat(given)
-        with self._asking():
+        with asking():
             has = self._client.get_run(self._id).data.params if self.run.resumed else {}
             found = []
-            for name, value in list(given.items())[: self._max_params()]:
+            for name, value in list(given.items())[: self._settings.max_params()]:
                 key, text = NOT_IN_NAMES.sub("_", name), str(value)
                 if len(text) > MAX_PARAM_VAL_LENGTH:
                     self.say_once(
@@ -225,9 +231,9 @@ class MLflowCallback(ExperimentTracker):
     def flush(self) -> None:
         """Sends what was collected; what is not answered is kept."""
         while self._metrics:
-            batch = self._metrics[:METRICS_A_REQUEST]
+            batch = self._metrics[: self.metrics_a_request]
             try:
-                with self._asking():
+                with asking():
                     self._client.log_batch(self._id, metrics=batch, synchronous=True)
             except UnreachableError as error:
                 steps = f"steps {self._metrics[0].step} to {self._metrics[-1].step}"
@@ -241,12 +247,12 @@ class MLflowCallback(ExperimentTracker):
 
     def log_artifact(self, event: Artifact) -> None:
         """Logs it as a file, a table as MLflow's own, in a folder `<tag>/step-<step>`."""
-        with self._asking():
+        with asking():
             log_artifact_to(self._client, self._id, event)
 
     def upload_checkpoint(self, folder: Path, event: Save) -> None:
         """Logs its files, under the name of the folder."""
-        with self._asking():
+        with asking():
             self._client.log_artifacts(self._id, str(folder), artifact_path=folder.name)
 
     def finish(self, status: RunStatus) -> None:
@@ -254,106 +260,8 @@ class MLflowCallback(ExperimentTracker):
         from mlflow.entities import RunTag
 
         tags = [RunTag(f"stepbus.{name}", text[:5_000]) for name, text in status.told().items()]
-        with self._asking():
+        with asking():
             self._client.log_batch(self._id, tags=tags, synchronous=True)
             if self._is_ours:
                 now_ms = int(time.time() * 1_000)
                 self._client.set_terminated(self._id, STATUS[status.kind], now_ms)
-
-    def _experiment(self, client: Any, own: Path | None) -> str:
-        name = self._chosen("experiment_name", "MLFLOW_EXPERIMENT_NAME")
-        given = os.environ.get("MLFLOW_EXPERIMENT_ID")
-        if not name and given:
-            return given
-        if not name and own is None:
-            return "0"
-        name = name or EXPERIMENT
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = (own / ARTIFACTS).as_uri() if own is not None else None
-        return str(client.create_experiment(name, artifact_location=location))
-
-    def _run_of(self, client: Any, experiment: str, run: ExperimentRun, nested: bool) -> str:
-        """The id of the run to go on with, or of a new one."""
-        known = self._chosen("run_id", "MLFLOW_RUN_ID") or run.known.get("id")
-        if not known and run.run_id:
-            # One that was made, and whose making was not answered.
-            same = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run.run_id}'")
-            known = same[0].info.run_id if same else None
-        if known:
-            client.update_run(known, status="RUNNING")
-            return str(known)
-        tags = {
-            "mlflow.user": os.environ.get("USER", ""),
-            "mlflow.source.name": sys.argv[0],
-            "mlflow.source.type": "LOCAL",
-            RUN_TAG: run.run_id,
-            **self._tags(),
-        }
-        if nested and self._scripts_run is not None:
-            tags["mlflow.parentRunId"] = self._scripts_run
-        if run.group:
-            tags["stepbus.group"] = run.group
-        name = self._arguments["run_name"] or run.name
-        return str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
-
-    def _chosen(self, argument: str, variable: str) -> str | None:
-        return self._arguments[argument] or os.environ.get(variable) or None
-
-    def _is_on(self, argument: str, variable: str) -> bool:
-        given = self._arguments[argument]
-        return bool(given) if given is not None else _is_true(variable)
-
-    def _tags(self) -> dict[str, str]:
-        text = os.environ.get("MLFLOW_TAGS")
-        try:
-            found = json.loads(text) if text else {}
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise ArgumentError(f"MLFLOW_TAGS is {text!r}: it must be a JSON object.")
-        return {**{k: str(v) for k, v in found.items()}, **(self._arguments["tags"] or {})}
-
-    def _max_params(self) -> int | None:
-        text = os.environ.get("MLFLOW_MAX_LOG_PARAMS")
-        given = self._arguments["max_log_params"]
-        if given is not None or not text:
-            return int(given) if given is not None else None
-        if not text.isdigit():
-            raise ArgumentError(f"MLFLOW_MAX_LOG_PARAMS is {text!r}: it must be a whole number.")
-        return int(text)
-
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        """What the server, or the database, does not answer is tried again."""
-        try:
-            yield
-        except Exception as error:
-            if _is_outage(error):
-                raise UnreachableError(f"MLflow does not answer: {_short(error)}") from error
-            raise
-
-
-def _is_true(variable: str) -> bool:
-    return os.environ.get(variable, "").upper() in TRUE
-
-
-def _is_outage(error: BaseException) -> bool:
-    """Whether the same request may succeed later: no connection, no answer in time, an error on
-    the server's side, a database that is locked."""
-    from mlflow.exceptions import MlflowException, RestException
-
-    if isinstance(error, RestException):
-        rest: Any = error
-        return bool(rest.get_http_status_code() >= 500 or rest.get_http_status_code() == 429)
-    if isinstance(error, MlflowException):
-        inner = error.__cause__ or error.__context__
-        asked = str(error.message).startswith("API request to")
-        return asked or (inner is not None and _is_outage(inner))
-    return isinstance(error, OSError) or type(error).__name__ == "OperationalError"
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) < 300 else f"{text[:300]} ..."
