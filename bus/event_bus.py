@@ -275,6 +275,7 @@ class EventBus(BusLifetime, Subscribing):
         To be called on the run's thread, where gate subscribers are torn down.
         """
         link.gate.close()
+        link.measured.close()
         self._roster.remember(link)
         left = self.channel.close(link.run_id)
         with self._roster.lock:

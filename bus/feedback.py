@@ -1,11 +1,11 @@
-"""What comes back from handlers: their votes, and the news that one of them failed."""
+"""What comes back from handlers: votes, measured values, and the news that one of them failed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ..schemas import Event, Verdict, Vote
+from ..schemas import Event, Measured, Verdict, Vote
 from .clock import Clock
 from .control_channel import ControlChannel
 from .diagnostics import get_logger
@@ -33,6 +33,7 @@ class Feedback:
         self._channel = channel
         self._append = append
         self._late: set[tuple[str, str, str]] = set()
+        self._unlogged: set[tuple[str, str]] = set()
 
     def post(self, vote: Vote, event: Event | None) -> None:
         """Casts a vote that a handler returned; it belongs to the run of its event."""
@@ -40,6 +41,20 @@ class Feedback:
             self._channel.post(vote)
         elif not self._channel.post(vote, run_id=event.run_id):
             self.too_late(vote, event.run_id, event)
+
+    def measured(self, measured: Measured, event: Event, by: str) -> None:
+        """Takes values that a handler returned, for the next log of its event's run; what comes
+        after the last one is said, once a run and subscriber."""
+        link = self._roster.link_of(event.run_id)
+        if link is not None and link.measured.add(measured.values):
+            return
+        key = (event.run_id, by)
+        if key not in self._unlogged and len(self._unlogged) < MOST_LATE:
+            self._unlogged.add(key)
+            log.info(
+                f"{by} measured {', '.join(measured.values)} on {event.name} (step {event.step}) "
+                "after the run's last log: it is in no log."
+            )
 
     def too_late(self, vote: Vote, run_id: str, event: Event | None = None) -> None:
         """Puts a vote for a run that has ended on record; of one voter and action once."""

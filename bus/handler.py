@@ -1,4 +1,5 @@
-"""What a handler is: a function of one event, sync or async, that may return votes."""
+"""What a handler is: a function of one event, sync or async, that may return votes, and what it
+measured."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..schemas import Vote
+from ..schemas import Measured, Vote
 from ..schemas.errors import ArgumentError
 
 Handler = Callable[[Any], Any]
@@ -64,23 +65,29 @@ def name_of(handler: object) -> str:
     return str(name).rpartition("<locals>.")[2]
 
 
-def votes_of(result: object, voter: str, step: int) -> list[Vote]:
-    """The votes that a handler returned, signed with its name and the step that it saw.
+def answers_of(result: object, voter: str, step: int) -> tuple[list[Vote], list[Measured]]:
+    """What a handler returned: votes, signed with its name and the step that it saw, and values.
 
     Raises:
         TypeError: the handler returned something else.
     """
     if result is None:
-        return []
-    returned = [result] if isinstance(result, Vote) else result
+        return [], []
+    returned = [result] if isinstance(result, Vote | Measured) else result
     if not isinstance(returned, Iterable) or isinstance(returned, str | bytes | dict):
-        raise TypeError(f"{voter} returned {result!r}: return a Vote, several, or None.")
+        raise TypeError(
+            f"{voter} returned {result!r}: return a Vote, several, None, or Measured({{...}})."
+        )
     votes: list[Vote] = []
+    measured: list[Measured] = []
     for vote in returned:
+        if isinstance(vote, Measured):
+            measured.append(vote)
+            continue
         if not isinstance(vote, Vote):
             raise TypeError(f"{voter} returned {vote!r} among its votes: return Vote objects.")
         update: dict[str, Any] = {"voter": vote.voter or voter}
         if vote.step is None:
             update["step"] = step
         votes.append(vote.model_copy(update=update))
-    return votes
+    return votes, measured

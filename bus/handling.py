@@ -6,11 +6,11 @@ import traceback
 from collections.abc import Callable
 from typing import Protocol
 
-from ..schemas import Event, Vote
+from ..schemas import Event, Measured, Vote
 from ..schemas.errors import UnreachableError
 from .clock import Clock
 from .diagnostics import get_logger
-from .handler import votes_of
+from .handler import answers_of
 from .subscription import Route, Subscription
 
 log = get_logger()
@@ -27,6 +27,9 @@ class Services(Protocol):
 
     def post(self, vote: Vote, event: Event | None) -> None:
         """Casts a vote that a handler returned."""
+
+    def measured(self, measured: Measured, event: Event, by: str) -> None:
+        """Takes values that a handler returned, for the next log of its event's run."""
 
     def report_failure(self, subscription: Subscription, event: Event | None, error: str) -> None:
         """Publishes `subscriber_failed`."""
@@ -94,7 +97,7 @@ class Handling:
         self.account.busy_since = self._monotonic()
 
     def succeeded(self, event: Event, result: object) -> None:
-        """Takes the votes that a handler returned."""
+        """Takes the votes and the values that a handler returned."""
         account = self.account
         account.busy_since = None
         account.handled += 1
@@ -103,7 +106,7 @@ class Handling:
         if result is None:
             return
         try:
-            votes = votes_of(result, self.subscription.name, event.step)
+            votes, measured = answers_of(result, self.subscription.name, event.step)
         except Exception as error:
             # It has done its work, so this is said and counted but brings no quarantine.
             account.failures += 1
@@ -113,6 +116,8 @@ class Handling:
         account.votes += len(votes)
         for vote in votes:
             self._services.post(vote, event)
+        for values in measured:
+            self._services.measured(values, event, self.subscription.name)
 
     def failed(
         self, event: Event, error: BaseException, *, tries: int = 1, final: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..schemas import Vote
+from ..schemas import Measured, Vote
 from ..schemas.errors import DeliveryError
 from .diagnostics import get_logger
 from .handling import Handling, Services
@@ -186,6 +186,8 @@ class ProcessWorker:
             self._settle_until(message["upto"])
         elif kind == "vote":
             self._post(message)
+        elif kind == "measured":
+            self._take_measured(message)
         elif kind == "failed":
             event = self._window.at(message["at"])
             self._services.report_failure(self.subscription, event, message["error"])
@@ -250,6 +252,12 @@ class ProcessWorker:
                 return
             self._votes.add((at, message["index"]))
         self._services.post(Vote(**message["vote"]), event)
+
+    def _take_measured(self, message: Message) -> None:
+        event = self._window.at(message["at"])
+        if event is not None:
+            measured = Measured(message["values"])
+            self._services.measured(measured, event, self.subscription.name)
 
     def _settle_until(self, position: int) -> None:
         for event in self._window.settle_until(position):

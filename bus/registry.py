@@ -14,6 +14,7 @@ GROUP = "stepbus.subscribers"
 """The entry point group in which packages declare their subscribers."""
 
 OWN: Mapping[str, str] = {
+    "codecarbon": "stepbus.subscribers.trackers.codecarbon:CodeCarbonCallback",
     "csv": "stepbus.subscribers.history:CSVHistory",
     "default_flow": "stepbus.subscribers.default_flow:DefaultFlowCallback",
     "early_stopping": "stepbus.subscribers.early_stopping:EarlyStoppingCallback",

@@ -16,6 +16,7 @@ from .deferred import Deferred
 from .emitter import Emitter, Values
 from .gate import GateChain
 from .gate_call import GateCall
+from .measuring import MeasuredValues
 from .run_account import RunAccount, RunCost
 from .subscription import Subscription
 
@@ -79,6 +80,7 @@ class RunLink:
         self.gate = GateChain(bus.feedback, self.control, lambda: bus.refresh(self))
         self.pulse = Pulse()
         self.account = RunAccount()
+        self.measured = MeasuredValues()
         self.context: Callable[[], dict[str, Any]] = lambda: {"args": None, "state": state}
         self.numbering = Numbering()
         self.listeners_changed = False

@@ -157,7 +157,9 @@ class Acting:
             rest = waits.fill({} if self.window.empty else self.window.take())
             rest.pop("loss", None)
             mean = self.window.mean_loss_of_run()
-        figures = rest | {
+        figures = {
+            **self._link.measured.close(),
+            **rest,
             "train_runtime": runtime,
             "train_samples_per_second": samples / runtime,
             "train_steps_per_second": steps / runtime,
@@ -193,7 +195,11 @@ class Acting:
     def _log_step(self) -> None:
         self._last_logged = self._link.state.global_step
         step_figures = {"grad_norm": self.grad_norm, "learning_rate": self.learning_rate}
-        self._front_end.log(self.window.take(step_figures))
+        logs = self.window.take(step_figures)
+        measured = self._link.measured
+        if measured.waiting:
+            logs |= {k: v for k, v in measured.take().items() if k not in logs}
+        self._front_end.log(logs)
 
     def _evaluate(self, outcome: Outcome) -> str:
         if not self._evaluating.possible:

@@ -44,6 +44,7 @@ from .events import (
     TrainingEvent,
     Verdict,
 )
+from .measured import Measured
 from .merging import Decision, VotePolicy, merge
 from .state import TrainerState
 from .strategies import IntervalStrategy, SaveStrategy, SchedulerType
@@ -70,6 +71,7 @@ __all__ = [
     "InitEnd",
     "IntervalStrategy",
     "Log",
+    "Measured",
     "NonFinite",
     "OptimizerStep",
     "OptimizerStepSkipped",

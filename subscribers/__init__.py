@@ -10,6 +10,7 @@ from .reporter import Reporter, Tracker
 from .structured_log import StructuredLog
 from .tensorboard import TensorBoardCallback
 from .trackers import (
+    CodeCarbonCallback,
     ExperimentRun,
     ExperimentTracker,
     MLflowCallback,
@@ -20,6 +21,7 @@ from .uploads import UploadCallback, download_checkpoint, latest_upload, upload_
 
 __all__ = [
     "CSVHistory",
+    "CodeCarbonCallback",
     "DefaultFlowCallback",
     "EarlyStoppingCallback",
     "ExperimentRun",

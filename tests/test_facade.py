@@ -14,12 +14,13 @@ import stepbus
 import stepbus.integrations
 
 PUBLIC = """
-AnyEvent ArgumentError Artifact BatchSizeRetry BusClosedError CSVHistory CheckpointError DataError
+AnyEvent ArgumentError Artifact BatchSizeRetry BusClosedError CSVHistory CheckpointError
+CodeCarbonCallback DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError
 ExperimentRun ExperimentTracker Filter Histogram InitEnd
 IntervalStrategy JSONLHistory Lease Ledger LedgerRow LightningBridge Log LossCurve
-MLflowCallback NonFinite
+MLflowCallback Measured NonFinite
 OptimizerStep
 OptimizerStepSkipped PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback
 ProgressCallback PushBegin Resumed RunCost RunFailed RunStatus RunSummary Save SaveStrategy

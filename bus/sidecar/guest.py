@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ...schemas import Event, RunFailed, Save, TrainEnd, Vote
+from ...schemas import Event, Measured, RunFailed, Save, TrainEnd, Vote
 from ...schemas.errors import DeliveryError
 from ..clock import Clock, SystemClock
 from ..diagnostics import get_logger
@@ -56,6 +56,10 @@ class Answers:
             self._index = self._index + 1 if at == self._voted_at else 0
             self._voted_at = at
         self._send("vote", at=at, index=self._index, vote=vote.model_dump(mode="json"))
+
+    def measured(self, measured: Measured, event: Event, by: str) -> None:
+        """Sends values that a handler returned; before word that the event is dealt with."""
+        self._send("measured", at=self._guest.position, values=measured.values)
 
     def report_failure(self, subscription: Subscription, event: Event | None, error: str) -> None:
         """Sends word of a failure."""

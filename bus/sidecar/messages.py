@@ -21,6 +21,7 @@ Back from it (`of` is the subscriber's number, `at` the position of an event in 
     ready      of, error: set-up is over
     done       of, upto (all events before this position are dealt with), account
     vote       of, at, index (of several for one event), vote
+    measured   of, at, values: for the next log of the run that the event is of
     failed     of, at, error, account
     timed_out  of, at, error, stack, account
     held       of, at, holder; and released: the lease of a checkpoint

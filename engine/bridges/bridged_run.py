@@ -178,7 +178,8 @@ class BridgedRun(BridgedSteps):
         by_vote = stop is not None and stopped
         status = "stopped" if stopped else "finished"
         reason = stop.reason if stop is not None and by_vote else ""
-        figures = plain_values("the closing figures", metrics or {})
+        closing = {**self.link.measured.close(), **(metrics or {})}
+        figures = plain_values("the closing figures", closing)
         self._over = True
         self.link.pulse.beat_s = None
         self.asked.drop("the trainer ended without it")

@@ -134,6 +134,9 @@ class BridgedSteps:
         elif handles or not _PLAIN.issuperset(map(type, row.values())):
             plain = {k: v for k, v in row.items() if v is None or isinstance(v, _SCALARS)}
             row = {**plain, **{k: v for k, v in values.items() if k in row}}
+        if self.link.measured.waiting:
+            taken = self.link.measured.take()
+            row, values = {**taken, **row}, {**taken, **values}
         state.add_log(HistoryRow(row, self.metrics.waits) if handles else dict(row))
         if self._log.active:
             self.link.fire(self._log, {"logs": values}, handles)

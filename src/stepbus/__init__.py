@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .schemas import InitEnd as InitEnd
     from .schemas import IntervalStrategy as IntervalStrategy
     from .schemas import Log as Log
+    from .schemas import Measured as Measured
     from .schemas import NonFinite as NonFinite
     from .schemas import OptimizerStep as OptimizerStep
     from .schemas import OptimizerStepSkipped as OptimizerStepSkipped
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from .schemas import Vote as Vote
     from .schemas import VotePolicy as VotePolicy
     from .schemas import parse_event as parse_event
+    from .subscribers import CodeCarbonCallback as CodeCarbonCallback
     from .subscribers import CSVHistory as CSVHistory
     from .subscribers import DefaultFlowCallback as DefaultFlowCallback
     from .subscribers import EarlyStoppingCallback as EarlyStoppingCallback
@@ -160,6 +162,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "InitEnd",
         "IntervalStrategy",
         "Log",
+        "Measured",
         "NonFinite",
         "OptimizerStep",
         "OptimizerStepSkipped",
@@ -194,6 +197,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "subscribers": (
         "CSVHistory",
+        "CodeCarbonCallback",
         "DefaultFlowCallback",
         "EarlyStoppingCallback",
         "ExperimentRun",

@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any
 from .late_names import no_such_name
 
 if TYPE_CHECKING:
-    from .subscribers import MLflowCallback, TensorBoardCallback, WandbCallback
+    from .subscribers import (
+        CodeCarbonCallback,
+        MLflowCallback,
+        TensorBoardCallback,
+        WandbCallback,
+    )
 
 _TO_COME = frozenset(
     """
-    AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback
+    AzureMLCallback ClearMLCallback CometCallback DVCLiveCallback
     DagsHubCallback FlyteCallback KubeflowCallback SwanLabCallback
     TrackioCallback
     """.split()
 )
 
 __all__ = [
+    "CodeCarbonCallback",
     "MLflowCallback",
     "TensorBoardCallback",
     "WandbCallback",

@@ -1,8 +1,16 @@
 """Trackers of experiments: what they share, and one file for each."""
 
+from .codecarbon import CodeCarbonCallback
 from .experiment import ExperimentTracker
 from .experiment_run import ExperimentRun, RunStatus
 from .mlflow import MLflowCallback
 from .wandb import WandbCallback
 
-__all__ = ["ExperimentRun", "ExperimentTracker", "MLflowCallback", "RunStatus", "WandbCallback"]
+__all__ = [
+    "CodeCarbonCallback",
+    "ExperimentRun",
+    "ExperimentTracker",
+    "MLflowCallback",
+    "RunStatus",
+    "WandbCallback",
+]

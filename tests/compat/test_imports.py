@@ -24,14 +24,14 @@ PrinterCallback ProgressCallback EarlyStoppingCallback TensorBoardCallback EvalP
 PredictionOutput EvalLoopOutput TrainOutput IntervalStrategy SaveStrategy SchedulerType
 get_scheduler get_last_checkpoint set_seed enable_full_determinism default_data_collator
 DefaultDataCollator
-MLflowCallback WandbCallback
+CodeCarbonCallback MLflowCallback WandbCallback
 """.split()
 HOMES = ("", ".trainer_utils", ".trainer_callback", ".integrations")
 RENAMED: dict[str, dict[str, str]] = {}
 """Parameters that go by another name."""
-TRACKERS = ["MLflowCallback", "TensorBoardCallback", "WandbCallback"]
+TRACKERS = ["CodeCarbonCallback", "MLflowCallback", "TensorBoardCallback", "WandbCallback"]
 TO_COME = """
-AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback
+AzureMLCallback ClearMLCallback CometCallback DVCLiveCallback DagsHubCallback
 FlyteCallback KubeflowCallback SwanLabCallback TrackioCallback
 """.split()
 
