@@ -27,6 +27,7 @@ OWN: Mapping[str, str] = {
     "tensorboard": "stepbus.subscribers.tensorboard:TensorBoardCallback",
     "upload": "stepbus.subscribers.uploads.upload:UploadCallback",
     "wandb": "stepbus.subscribers.trackers.wandb:WandbCallback",
+    "webhook": "stepbus.subscribers.webhook.webhook:WebhookCallback",
 }
 """stepbus's own entry points, so that a source tree that nobody installed has its names too."""
 

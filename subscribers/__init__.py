@@ -1,4 +1,4 @@
-"""Who listens: the schedule, early stopping, displays, files, trackers and uploads."""
+"""Who listens: the schedule, early stopping, displays, files, trackers, uploads and alarms."""
 
 from .default_flow import DefaultFlowCallback
 from .early_stopping import EarlyStoppingCallback
@@ -18,6 +18,7 @@ from .trackers import (
     WandbCallback,
 )
 from .uploads import UploadCallback, download_checkpoint, latest_upload, upload_checkpoint
+from .webhook import WebhookCallback
 
 __all__ = [
     "CSVHistory",
@@ -38,6 +39,7 @@ __all__ = [
     "Tracker",
     "UploadCallback",
     "WandbCallback",
+    "WebhookCallback",
     "download_checkpoint",
     "latest_upload",
     "upload_checkpoint",

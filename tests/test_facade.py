@@ -28,7 +28,8 @@ SchedulerType Stalled StepBegin StepEnd StepbusError StructuredLog Subscriber Su
 SubscriberFailed SubstepEnd TensorBoardCallback TrainBegin TrainEnd TrainOutput Trainer
 TrainerCallback
 TrainerControl TrainerState TrainingArguments TrainingEvent TrainingRun TransformersBridge
-UnknownEvent UnreachableError UploadCallback Verdict Vote VotePolicy WandbCallback __version__
+UnknownEvent UnreachableError UploadCallback Verdict Vote VotePolicy WandbCallback
+WebhookCallback __version__
 default_data_collator download_checkpoint
 enable_full_determinism get_last_checkpoint get_scheduler latest_upload on parse_event run_async
 set_seed upload_checkpoint

@@ -68,7 +68,7 @@ def _pillow(tag: str) -> Any:
     except ImportError as error:
         raise StepbusError(
             f"log_image({tag!r}, ...) encodes arrays with Pillow, which cannot be imported "
-            f"({error}): pip install pillow, or give the bytes of a PNG or JPEG."
+            f"({error}): pip install 'stepbus[image]', or give the bytes of a PNG or JPEG."
         ) from error
     return Image
 

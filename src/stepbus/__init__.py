@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from .subscribers import TensorBoardCallback as TensorBoardCallback
     from .subscribers import UploadCallback as UploadCallback
     from .subscribers import WandbCallback as WandbCallback
+    from .subscribers import WebhookCallback as WebhookCallback
     from .subscribers import download_checkpoint as download_checkpoint
     from .subscribers import latest_upload as latest_upload
     from .subscribers import upload_checkpoint as upload_checkpoint
@@ -212,6 +213,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "TensorBoardCallback",
         "UploadCallback",
         "WandbCallback",
+        "WebhookCallback",
         "download_checkpoint",
         "latest_upload",
         "upload_checkpoint",

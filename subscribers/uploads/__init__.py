@@ -1,4 +1,4 @@
-"""What leaves the machine: checkpoints to a bucket or to the Hub, alarms to a web hook."""
+"""What leaves the machine: checkpoints to a bucket or to the Hub."""
 
 from .reading import download_checkpoint, latest_upload, upload_checkpoint
 from .upload import UploadCallback

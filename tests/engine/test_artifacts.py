@@ -480,7 +480,7 @@ def test_what_is_wrong_is_refused_before_anything_is_said(tmp_path: Path) -> Non
 def test_a_missing_pillow_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     given = png()
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(StepbusError, match="pip install pillow"):
+    with pytest.raises(StepbusError, match=r"pip install 'stepbus\[image\]'"):
         draft_of_image("x", np.zeros((2, 2)), copies=False)
     assert draft_of_image("x", given, copies=False).encode(MetricBuffer()) == given
 
