@@ -14,7 +14,7 @@ import torch
 
 from stepbus.cli.bench.machine import machine, versions
 
-from . import bridges, cuda, emit, engines, growth, hostile, hosts, throughput, whole
+from . import bridges, cuda, emit, engines, growth, hostile, hosts, throughput, uploads, whole
 from .part import Part, Tell
 from .report import PEERS, kept, markdown, write
 
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[bool, Tell], Part]] = {
     "whole": whole.run,
     "bridges": bridges.run,
     "hostile": hostile.run,
+    "uploads": uploads.run,
     "throughput": throughput.run,
     "growth": growth.run,
     "hosts": hosts.run,

@@ -109,6 +109,10 @@ BUDGETS: tuple[Budget, ...] = (
         _ratios("hostile", ".*burns.*", "stepbus, process", 1.02, 1.5),
     ),
     Budget(
+        "while a checkpoint is uploaded from a process: p50 at most 1.02, p99 at most 1.5 x raw",
+        _ratios("uploads", ".*", "stepbus, process.*", 1.02, 1.5),
+    ),
+    Budget(
         "host synchronisations added on CUDA: 0; GPU idle added: at most 0.5 points",
         (
             Limit("cuda", ".*", "stepbus.*", "synchronisations added", 0.0),

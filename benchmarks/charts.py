@@ -195,6 +195,7 @@ DRAWINGS: dict[str, Callable[[Any, Sequence[Figure]], Any]] = {
     "engines": _ratios("Engines"),
     "bridges": _ratios("Bridges", "bare"),
     "hostile": _ratios("Hostile subscribers"),
+    "uploads": _ratios("While a checkpoint is uploaded"),
     "throughput": _throughput,
     "growth": _growth,
     "hosts": _ratios("A step with 100 readers of bus.events(), ten of them stuck"),

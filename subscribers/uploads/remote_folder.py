@@ -20,6 +20,10 @@ OPEN_WITHIN_S = 12.0
 BLOCK_BYTES = 256 * 1024
 PART_BYTES = 8 * 2**20
 """What is sent in one request where there is a limit on the bandwidth."""
+USUAL_PART_BYTES = 50 * 2**20
+"""What is sent in one request elsewhere, by S3's client."""
+MOST_PARTS = 9_000
+"""S3 takes 10,000 parts of a file."""
 
 PACKAGES = {
     "s3": "stepbus[s3]",
@@ -57,6 +61,19 @@ def checked_address(address: object) -> str:
 def shown(address: str) -> str:
     """An address without the password that may be in it."""
     return re.sub(r"://[^/@]*@", "://", address)
+
+
+def part_size(num_bytes: int, *, limited: bool) -> int | None:
+    """How many bytes of a file to send in one request; None leaves that to the file system.
+
+    Args:
+        num_bytes: of the file.
+        limited: whether there is a limit on the bandwidth.
+    """
+    least = -(-num_bytes // MOST_PARTS)
+    if limited:
+        return max(PART_BYTES, least)
+    return least if least > USUAL_PART_BYTES else None
 
 
 class RemoteFolder:
@@ -179,7 +196,7 @@ class RemoteFolder:
             Exception: what the file system raises; nothing, or a part, is there then.
         """
         path = self._path(*names)
-        part_bytes = PART_BYTES if bandwidth.is_limited else None
+        part_bytes = part_size(expected.size, limited=bandwidth.is_limited)
         options = {} if part_bytes is None else {"block_size": part_bytes}
         target = self._in_its_folder(path, lambda: self._fs.open(path, "wb", **options))
         total = hashlib.sha256()

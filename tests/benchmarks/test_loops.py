@@ -6,12 +6,14 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import cuda_work, hostile_subscribers, hosts_loops, naive
+from benchmarks import cuda_work, hostile_subscribers, hosts_loops, naive, uploads_loops
 from benchmarks.aged_loops import LOGGING_STEPS, aged
 from benchmarks.cuda_inspection import covered
 from benchmarks.growth import OLD, YOUNG
@@ -64,6 +66,40 @@ def test_a_run_with_readers_trains_as_one_without_and_is_read(backend: str) -> N
     assert digest(read) == digest(unread) == digest(raw(work, StepWatch()))
     most = hosts_loops.READERS * 5  # four logs and the closing figures
     assert hosts_loops.READERS <= watch.facts["read"] <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loop", "options"),
+    [
+        ("copying", {}),
+        ("uploading", {"where": "thread"}),
+        ("uploading", {"where": "process", "max_mb_per_s": 500.0}),
+    ],
+)
+def test_a_loop_beside_an_upload_trains_as_one_without_and_uploads(
+    loop: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    class Patient(StepWatch):
+        """Waits before the second step until something has been uploaded."""
+
+        steps = 0
+
+        def __call__(self) -> None:
+            self.steps += 1
+            deadline = time.monotonic() + 60
+            while self.steps == 2 and not counts:
+                assert time.monotonic() < deadline, "nothing was uploaded"
+                counts.extend(tmp_path.glob("*/count"))
+                time.sleep(0.01)
+
+    counts: list[Path] = []
+    work, watch = Work(8, 5, batch_size=4), Patient()
+    model = getattr(uploads_loops, loop)(work, watch, mb=1, **options)
+    assert digest(model) == digest(raw(work, StepWatch()))
+    assert watch.facts["uploaded_mb"] >= 1
 
 
 def test_hostile_subscribers_take_the_time_that_they_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import werkzeug.serving
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+REFUSAL = b"<Error><Code>AccessDenied</Code><Message>not here</Message></Error>"
 KEYS = {"key": "testing", "secret": "testing"}
 
 
@@ -18,6 +19,8 @@ class Request(NamedTuple):
     method: str
     path: str
     """Bucket and key."""
+    query: str
+    """What stands behind the question mark."""
 
 
 class Silent(werkzeug.serving.WSGIRequestHandler):
@@ -34,7 +37,8 @@ class S3Server:
         self.requests: list[Request] = []
         """In the order in which they came."""
         self.before: Callable[[Request], None] = lambda request: None
-        """Called before a request is answered; the connection is cut if it raises `OSError`."""
+        """Called before a request is answered: with 403 if it raises `PermissionError`; if it
+        raises another `OSError` the connection is cut."""
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server: werkzeug.serving.BaseWSGIServer | None = None
         self.port = 0
@@ -74,10 +78,13 @@ class S3Server:
         ]
 
     def _serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        request = Request(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        request = Request(environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"])
         self.requests.append(request)
         try:
             self.before(request)
+        except PermissionError:
+            start_response("403 Forbidden", [("Content-Type", "application/xml")])
+            return [REFUSAL]
         except OSError:
             cut(environ["werkzeug.socket"])
             return []

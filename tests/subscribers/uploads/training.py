@@ -21,16 +21,17 @@ def train(
     callback: Any,
     *,
     max_steps: int = 3,
+    width: int = 64,
     in_step: Callable[[int], None] = lambda step: None,
     **options: Any,
 ) -> RunSummary:
     """Saves at each step, unless told otherwise; `in_step` is called before a step's end."""
     torch.manual_seed(0)
-    model = torch.nn.Linear(64, 64)
+    model = torch.nn.Linear(width, width)
     optimizer = torch.optim.AdamW(model.parameters())
     chosen = {"save_steps": 1, "report_to": "none", "disable_tqdm": True, "drain_timeout_s": 60}
     args = TrainingArguments(str(folder), max_steps=max_steps, **{**chosen, **options})
-    loader = [torch.randn(4, 64) for _ in range(max_steps)]
+    loader = [torch.randn(4, width) for _ in range(max_steps)]
     callbacks = [] if callback is None else [callback]
     with TrainingRun(args, model=model, optimizer=optimizer, callbacks=callbacks) as run:
         for step, batch in enumerate(run.steps(loader), 1):
