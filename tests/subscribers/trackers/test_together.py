@@ -1,0 +1,190 @@
+"""Every tracker in one run that logs each step: all are complete when `train()` returns.
+
+A tracker is one row of `TRACKERS`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from stepbus import MLflowCallback, TensorBoardCallback, TrainerCallback, WandbCallback
+from stepbus.subscribers.reporter import tracker_key
+from stepbus.subscribers.trackers.experiment import CLOSING
+from tests.subscribers.test_tensorboard import read
+from tests.subscribers.trackers.conftest import Trained, TrainWith
+from tests.subscribers.trackers.failing_way import FailingWay
+from tests.subscribers.trackers.hanging import HangingTracker
+from tests.subscribers.trackers.reading import mlflow, wandb
+from tests.subscribers.trackers.test_mlflow import empty_database  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.slow
+
+Points = dict[str, list[tuple[int, float]]]
+STEPS = 12
+SETUP_S = 100
+"""All their packages are imported at once, on whatever cores there are."""
+DRAIN_S = 3.0
+
+
+class Row(NamedTuple):
+    """One tracker: how it is made, and how to read back what it has of the run."""
+
+    make: Callable[[], Any]
+    points: Callable[[Trained], Points]
+    """Step and value of each point, by the tracker's name of it."""
+    ended: Callable[[Trained], object]
+    """What it says of the run's end, where it can say it."""
+    end: object
+    """What that is for a run that has finished."""
+    named: Callable[[str], str] = tracker_key
+    """The tracker's name of a logged value."""
+    kept: Callable[[float], float] = float
+    """What it keeps of a value."""
+    environ: Mapping[str, str] = {}
+
+
+def single(value: float) -> float:
+    """As a number of 32 bits."""
+    found: float = struct.unpack("f", struct.pack("f", value))[0]
+    return found
+
+
+def tensorboard_points(trained: Trained) -> Points:
+    (folder,) = (trained.output_dir / "runs").iterdir()
+    board = read(folder)
+    return {
+        tag: [(event.step, event.value) for event in board.Scalars(tag)]
+        for tag in board.Tags()["scalars"]
+    }
+
+
+def mlflow_run(trained: Trained) -> mlflow.StoredRun:
+    (run,) = mlflow.stored_runs(trained.output_dir / "mlflow.db")
+    return run
+
+
+def wandb_run(trained: Trained) -> wandb.OfflineRun:
+    (run,) = wandb.offline_runs(trained.output_dir)
+    return run
+
+
+TRACKERS: dict[str, Row] = {
+    "mlflow": Row(
+        MLflowCallback,
+        points=lambda trained: mlflow_run(trained).all_points(),
+        ended=lambda trained: mlflow_run(trained).status,
+        end="FINISHED",
+        named=str,
+    ),
+    "tensorboard": Row(
+        TensorBoardCallback,
+        points=tensorboard_points,
+        ended=lambda trained: None,
+        end=None,
+        kept=single,
+    ),
+    "wandb": Row(
+        WandbCallback,
+        points=lambda trained: wandb_run(trained).all_points(),
+        ended=lambda trained: wandb_run(trained).exit_code,
+        end=0,
+        environ={"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"},
+    ),
+}
+
+
+class CaughtUp(TrainerCallback):
+    """Waits in the middle until all of them have what there is: they are set up by then."""
+
+    def __init__(self, trained: Trained) -> None:
+        self._trained = trained
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == STEPS // 2:
+            assert self._trained.trainer.bus.flush(SETUP_S)
+
+
+@pytest.fixture
+def trained_together(
+    train_with: TrainWith,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Callable[..., Trained]:
+    """Trains with all of them, and with others."""
+    for row in TRACKERS.values():
+        for name, value in row.environ.items():
+            monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    shutil.copy(request.getfixturevalue("empty_database"), tmp_path / "out" / "mlflow.db")
+
+    def train(*others: Any, **fields: Any) -> Trained:
+        first, *more = [row.make() for row in TRACKERS.values()]
+        trained = train_with(first, train=False, max_steps=STEPS, eval_steps=6, **fields)
+        trained.trainer.bus.setup_timeout = SETUP_S
+        for callback in (*more, *others):
+            trained.trainer.add_callback(callback)
+        trained.trainer.add_callback(CaughtUp(trained))
+        trained.trainer.train()
+        return trained
+
+    return train
+
+
+def assert_complete(trained: Trained) -> None:
+    """Each tracker has every value of every step, exactly, and how the run ended."""
+    logged = trained.logged(rewritten=False)
+    assert [step for step, _ in logged["loss"]] == list(range(1, STEPS + 1))
+    assert [step for step, _ in logged["eval_loss"]] == [6, 12]
+    for name, row in TRACKERS.items():
+        points = row.points(trained)
+        expected = {
+            row.named(key): [(step, row.kept(value)) for step, value in values]
+            for key, values in logged.items()
+        }
+        assert {key: points.get(key) for key in expected} == expected, name
+        others = set(points) - set(expected)
+        assert others <= {row.named(key) for key in CLOSING}, name
+        assert row.ended(trained) == row.end, name
+
+
+def names_of_ledger(trained: Trained) -> set[str]:
+    """The trackers' own, as the ledger calls them."""
+    return {type(row.make()).__name__ for row in TRACKERS.values()}
+
+
+def test_all_are_complete_when_train_returns(trained_together: Callable[..., Trained]) -> None:
+    trained = trained_together()
+    assert_complete(trained)
+    rows = {row.subscriber: row for row in trained.trainer.ledger}
+    for name in names_of_ledger(trained):
+        row = rows[name]
+        told = (row.delivery, row.failures, row.quarantined, dict(row.dropped), row.pending)
+        assert told == ("process", 0, "", {}, 0), name
+        assert row.handled == row.accepted
+
+
+def test_one_whose_server_never_answers_holds_up_neither_the_others_nor_the_end_for_long(
+    trained_together: Callable[..., Trained],
+) -> None:
+    way = FailingWay(None)
+    trained = trained_together(HangingTracker(way.port, STEPS // 2 + 1), drain_timeout_s=DRAIN_S)
+    ended = time.time()
+    assert way.connections == 1
+    assert_complete(trained)
+    last = trained.checkpoints.logged_at[STEPS, "loss"]
+    # The deadline, and what a process that does not end by itself is given to be ended.
+    assert ended - last < DRAIN_S + 12.0
+    assert any("HangingTracker" in line for line in trained.trainer.ledger.troubles)
+    rows = {row.subscriber: row for row in trained.trainer.ledger}
+    for name in names_of_ledger(trained):
+        assert not rows[name].failures, name
+    way.refuse()
