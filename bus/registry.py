@@ -18,6 +18,7 @@ OWN: Mapping[str, str] = {
     "csv": "stepbus.subscribers.history:CSVHistory",
     "default_flow": "stepbus.subscribers.default_flow:DefaultFlowCallback",
     "early_stopping": "stepbus.subscribers.early_stopping:EarlyStoppingCallback",
+    "flyte": "stepbus.subscribers.trackers.flyte:FlyteCallback",
     "jsonl": "stepbus.subscribers.history:JSONLHistory",
     "loss_curve": "stepbus.subscribers.loss_curve:LossCurve",
     "mlflow": "stepbus.subscribers.trackers.mlflow:MLflowCallback",

@@ -18,7 +18,7 @@ AnyEvent ArgumentError Artifact BatchSizeRetry BusClosedError CSVHistory Checkpo
 CodeCarbonCallback DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError
-ExperimentRun ExperimentTracker Filter Histogram InitEnd
+ExperimentRun ExperimentTracker Filter FlyteCallback Histogram InitEnd
 IntervalStrategy JSONLHistory Lease Ledger LedgerRow LightningBridge Log LossCurve
 MLflowCallback Measured NonFinite
 OptimizerStep

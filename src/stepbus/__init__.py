@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from .subscribers import EarlyStoppingCallback as EarlyStoppingCallback
     from .subscribers import ExperimentRun as ExperimentRun
     from .subscribers import ExperimentTracker as ExperimentTracker
+    from .subscribers import FlyteCallback as FlyteCallback
     from .subscribers import JSONLHistory as JSONLHistory
     from .subscribers import LossCurve as LossCurve
     from .subscribers import MLflowCallback as MLflowCallback
@@ -203,6 +204,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "EarlyStoppingCallback",
         "ExperimentRun",
         "ExperimentTracker",
+        "FlyteCallback",
         "JSONLHistory",
         "LossCurve",
         "MLflowCallback",

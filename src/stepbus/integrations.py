@@ -14,6 +14,7 @@ from .late_names import no_such_name
 if TYPE_CHECKING:
     from .subscribers import (
         CodeCarbonCallback,
+        FlyteCallback,
         MLflowCallback,
         TensorBoardCallback,
         WandbCallback,
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
 _TO_COME = frozenset(
     """
     AzureMLCallback ClearMLCallback CometCallback DVCLiveCallback
-    DagsHubCallback FlyteCallback KubeflowCallback SwanLabCallback
+    DagsHubCallback KubeflowCallback SwanLabCallback
     TrackioCallback
     """.split()
 )
 
 __all__ = [
     "CodeCarbonCallback",
+    "FlyteCallback",
     "MLflowCallback",
     "TensorBoardCallback",
     "WandbCallback",

@@ -3,6 +3,7 @@
 from .codecarbon import CodeCarbonCallback
 from .experiment import ExperimentTracker
 from .experiment_run import ExperimentRun, RunStatus
+from .flyte import FlyteCallback
 from .mlflow import MLflowCallback
 from .wandb import WandbCallback
 
@@ -10,6 +11,7 @@ __all__ = [
     "CodeCarbonCallback",
     "ExperimentRun",
     "ExperimentTracker",
+    "FlyteCallback",
     "MLflowCallback",
     "RunStatus",
     "WandbCallback",

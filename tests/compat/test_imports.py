@@ -24,15 +24,21 @@ PrinterCallback ProgressCallback EarlyStoppingCallback TensorBoardCallback EvalP
 PredictionOutput EvalLoopOutput TrainOutput IntervalStrategy SaveStrategy SchedulerType
 get_scheduler get_last_checkpoint set_seed enable_full_determinism default_data_collator
 DefaultDataCollator
-CodeCarbonCallback MLflowCallback WandbCallback
+CodeCarbonCallback FlyteCallback MLflowCallback WandbCallback
 """.split()
 HOMES = ("", ".trainer_utils", ".trainer_callback", ".integrations")
 RENAMED: dict[str, dict[str, str]] = {}
 """Parameters that go by another name."""
-TRACKERS = ["CodeCarbonCallback", "MLflowCallback", "TensorBoardCallback", "WandbCallback"]
+TRACKERS = [
+    "CodeCarbonCallback",
+    "FlyteCallback",
+    "MLflowCallback",
+    "TensorBoardCallback",
+    "WandbCallback",
+]
 TO_COME = """
 AzureMLCallback ClearMLCallback CometCallback DVCLiveCallback DagsHubCallback
-FlyteCallback KubeflowCallback SwanLabCallback TrackioCallback
+KubeflowCallback SwanLabCallback TrackioCallback
 """.split()
 
 
