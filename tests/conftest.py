@@ -27,6 +27,8 @@ SLOW = [
 
 # Before any test, and in the environment: programs that tests start inherit it.
 os.environ["STEPBUS_REPORT_TO"] = "none"
+# transformers imports comet_ml, where it is installed, with itself: a sixth of its seconds.
+os.environ.setdefault("COMET_MODE", "DISABLED")
 
 # Ignored where the suite was started in a shell's background; tests press Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from stepbus.bus import EventBus, LedgerRow, RunLink
+from stepbus.bus.sidecar import deaths
 from stepbus.bus.sidecar.deaths import MOST_CRASHES
 from stepbus.bus.testing import Recorder
 from stepbus.schemas import DeliveryError, TrainerState
@@ -187,7 +188,11 @@ def test_a_process_that_cannot_be_started_is_said(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_twenty_kills_lose_nothing(make_bus: MakeBus, tmp_path: Path) -> None:
+def test_twenty_kills_lose_nothing(
+    make_bus: MakeBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So many deaths in so short a time have each replacement wait for seconds.
+    monkeypatch.setattr(deaths, "LONGEST_DELAY_S", 0.1)
     bus = make_bus()
     randomly = random.Random(7)
     paths = [tmp_path / name for name in ("a", "b")]
