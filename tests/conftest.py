@@ -1,7 +1,9 @@
 """For the whole suite: no tracker of this machine takes part, no deadline on a shared CPU."""
 
+import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in SLOW):
             item.add_marker("slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """With all modules frozen the collection of garbage at the start of each training is quick."""
+    gc.freeze()
+    try:
+        return (yield)
+    finally:
+        gc.unfreeze()

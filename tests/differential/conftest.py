@@ -28,10 +28,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     environ, threads = dict(os.environ), torch.get_num_threads()
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     torch.set_num_threads(1)
-    # The reference collects garbage at each start; with all modules frozen that takes no time.
-    gc.freeze()
     yield
-    gc.unfreeze()
     torch.set_num_threads(threads)
     random.setstate(states[0])
     np.random.set_state(states[1])
