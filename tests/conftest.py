@@ -31,6 +31,8 @@ SLOW = [
 os.environ["STEPBUS_REPORT_TO"] = "none"
 # transformers imports comet_ml, where it is installed, with itself: a sixth of its seconds.
 os.environ.setdefault("COMET_MODE", "DISABLED")
+# Threads of two trainings, side by side on few cores, spin for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Ignored where the suite was started in a shell's background; tests press Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
