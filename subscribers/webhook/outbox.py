@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from ...bus.diagnostics import get_logger
 from ...schemas.errors import DeliveryError
-from ..uploads.interruption import FIRST_DELAY_S, LONGEST_DELAY_S, InterruptedUpload
+from ..uploads.interruption import FIRST_DELAY_S, LONGEST_DELAY_S
 from .message import Message
 from .posting import NoAnswer, Refused
 
@@ -18,11 +20,28 @@ MOST_KEPT = 1_000
 """Messages that wait at most; the oldest is given up for a new one."""
 
 
+PATIENCE_S = 0.05
+"""How long one look at a request takes at most."""
+STALE_S = 1.0
+"""A request that was begun before the end of the run, and is older, is made anew at the end: what
+keeps it may be its connection alone, and the time at the end is short."""
+
+
+class Attempt(Protocol):
+    """A request under way, as `posting.Request` is one."""
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for its end; whether it has come."""
+
+    def result(self) -> None:
+        """Raises what went wrong."""
+
+
 class Outbox:
-    """Posts messages in order, without waiting between its tries.
+    """Posts messages in order, and is never waited for long: it is to be called again and again.
 
     Args:
-        post: posts one.
+        start: begins to post one.
         tries: how often the first of those that wait is tried once no run is open any more; before
             that, until it is taken.
         shown: the address, for messages.
@@ -31,7 +50,7 @@ class Outbox:
 
     def __init__(
         self,
-        post: Callable[[Message], None],
+        start: Callable[[Message], Attempt],
         tries: int,
         shown: str,
         clock: Callable[[], float] = time.monotonic,
@@ -42,13 +61,16 @@ class Outbox:
         """Those that were given up, each with the reason."""
         self.at_the_end = False
         """Whether no run is open."""
-        self._post = post
+        self._start = start
         self._tries = tries
         self._shown = shown
         self._clock = clock
         self._waiting: deque[Message] = deque()
         self._failures = 0
         self._again_s = 0.0
+        self._attempt: Attempt | None = None
+        self._begun_s = 0.0
+        self._ended_s = -math.inf
         self._unsaid: list[str] = []
 
     @property
@@ -61,12 +83,13 @@ class Outbox:
         if self.since_s is None:
             self.since_s = self._clock()
         if len(self._waiting) == MOST_KEPT:
+            self._attempt = None
             self._lose("too many waited")
         self._waiting.append(message)
 
     def try_at_once(self) -> None:
-        """Begins anew with the tries."""
-        self._failures, self._again_s = 0, 0.0
+        """Begins anew with the tries, since a run has ended."""
+        self._failures, self._again_s, self._ended_s = 0, 0.0, self._clock()
 
     def send(self) -> float | None:
         """Posts what waits, as far as it is taken; after how many seconds to call it again.
@@ -75,13 +98,19 @@ class Outbox:
             DeliveryError: some were given up, and none waits any more.
         """
         while self._waiting:
-            left_s = self._again_s - self._clock()
-            if left_s > 0:
-                return left_s
+            now = self._clock()
+            if self._attempt is None:
+                if self._again_s > now:
+                    return self._again_s - now
+                self._attempt, self._begun_s = self._start(self._waiting[0]), now
+            if not self._attempt.wait(PATIENCE_S):
+                if self._begun_s < self._ended_s and self._clock() - self._begun_s > STALE_S:
+                    self._attempt = None
+                    continue
+                return 0.0
+            attempt, self._attempt = self._attempt, None
             try:
-                self._post(self._waiting[0])
-            except InterruptedUpload:
-                return None
+                attempt.result()
             except Refused as error:
                 self._lose(str(error))
             except NoAnswer as error:

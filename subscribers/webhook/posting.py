@@ -1,4 +1,4 @@
-"""One request to a web hook, which takes no longer than it may."""
+"""Requests to a web hook, each in a thread of its own, none of which takes longer than it may."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from ...schemas.errors import DeliveryError
-from ..uploads.interruption import LOOK_S, Interruption, InThread, within
+from ..uploads.interruption import InThread, within
 from .address import HookAddress
 
 RESOLVE_WITHIN_S = 12.0
@@ -42,19 +43,51 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return
 
 
+class Request:
+    """A request under way; who gives it up lets go of it.
+
+    Args:
+        send: makes it, and raises what came of it.
+        timeout_s: how long it may take, s.
+    """
+
+    def __init__(self, send: Callable[[], None], timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._over_s = time.monotonic() + timeout_s
+        self._call = InThread(send, "stepbus-webhook")
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for its end, or that of its time; whether one of them has come."""
+        return self._call.done.wait(seconds) or time.monotonic() > self._over_s
+
+    def result(self) -> None:
+        """Says what came of it.
+
+        Raises:
+            NoAnswer: it may be made again.
+            Refused: it is not to be made again.
+        """
+        if not self._call.done.is_set():
+            raise no_answer(self._timeout_s)
+        self._call.result()
+
+
+def no_answer(timeout_s: float) -> NoAnswer:
+    """What there is to say of a request whose time is over."""
+    return NoAnswer(f"no answer within {timeout_s:g} s")
+
+
 class Posting:
     """Posts to one address.
 
     Args:
         address: which one.
         timeout_s: how long a request may take, connecting and answering, s.
-        interruption: ends the waiting.
     """
 
-    def __init__(self, address: HookAddress, timeout_s: float, interruption: Interruption) -> None:
+    def __init__(self, address: HookAddress, timeout_s: float) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._interruption = interruption
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def look_up(self) -> None:
@@ -79,21 +112,9 @@ class Posting:
                 "the network."
             ) from None
 
-    def post(self, body: bytes) -> None:
-        """Posts one body of JSON.
-
-        Raises:
-            NoAnswer: it may be tried again.
-            Refused: it is not to be tried again.
-            InterruptedUpload: the time is over.
-        """
-        call = InThread(lambda: self._send(body), "stepbus-webhook")
-        over_s = time.monotonic() + self._timeout_s
-        while not call.done.wait(LOOK_S):
-            self._interruption.check()
-            if time.monotonic() > over_s:
-                raise self._unanswered(TimeoutError())
-        call.result()
+    def start(self, body: bytes) -> Request:
+        """Begins to post a body of JSON."""
+        return Request(lambda: self._send(body), self._timeout_s)
 
     def _send(self, body: bytes) -> None:
         address = self._address
@@ -115,7 +136,7 @@ class Posting:
 
     def _unanswered(self, reason: BaseException | str) -> NoAnswer:
         if isinstance(reason, TimeoutError):
-            return NoAnswer(f"no answer within {self._timeout_s:g} s")
+            return no_answer(self._timeout_s)
         told = reason if isinstance(reason, str) else one_line(reason)
         return NoAnswer(self._address.masked(told))
 

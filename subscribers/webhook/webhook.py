@@ -11,7 +11,6 @@ from ...bus.diagnostics import get_logger
 from ...bus.subscriber import Subscriber
 from ...schemas import Event, NonFinite, Resumed, RunFailed, Stalled, TrainBegin, TrainEnd
 from ...schemas.errors import ArgumentError, nearest
-from ..uploads.interruption import Interruption
 from .address import HookAddress
 from .incidents import Incidents
 from .message import DEFAULT_KINDS, KINDS, Kind, Message, Run, message_of, run_of_event
@@ -87,7 +86,6 @@ class WebhookCallback(Subscriber):
         self._timeout_s = timeout_s
         self._tries = tries
         self._same_incident_s = same_incident_s
-        self._interruption = Interruption()
         self._outbox: Outbox | None = None
         self._runs: dict[str, Run] = {}
         self._incidents: dict[str, Incidents] = {}
@@ -119,17 +117,12 @@ class WebhookCallback(Subscriber):
 
     def open(self) -> None:
         """Finds the host; posts nothing."""
-        interruption = self._interruption = Interruption()
-        posting = Posting(self._address, self._timeout_s, interruption)
+        posting = Posting(self._address, self._timeout_s)
         if not self._takes_over:
             posting.look_up()
         self._outbox = Outbox(
-            lambda message: posting.post(message.body()), self._tries, self.address
+            lambda message: posting.start(message.body()), self._tries, self.address
         )
-
-    def hurry(self) -> None:
-        """Ends the request that is being made."""
-        self._interruption.set()
 
     def caught_up(self) -> float | None:
         """Posts what waits."""

@@ -9,12 +9,19 @@ import shutil
 import struct
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from stepbus import MLflowCallback, TensorBoardCallback, TrainerCallback, WandbCallback
+from stepbus import (
+    CodeCarbonCallback,
+    MLflowCallback,
+    TensorBoardCallback,
+    TrainerCallback,
+    WandbCallback,
+)
 from stepbus.subscribers.reporter import tracker_key
 from stepbus.subscribers.trackers.experiment import CLOSING
 from tests.subscribers.test_tensorboard import read
@@ -22,6 +29,7 @@ from tests.subscribers.trackers.conftest import Trained, TrainWith
 from tests.subscribers.trackers.failing_way import FailingWay
 from tests.subscribers.trackers.hanging import HangingTracker
 from tests.subscribers.trackers.reading import mlflow, wandb
+from tests.subscribers.trackers.reading.codecarbon import rows_of
 from tests.subscribers.trackers.test_mlflow import empty_database  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.slow
@@ -37,8 +45,8 @@ class Row(NamedTuple):
     """One tracker: how it is made, and how to read back what it has of the run."""
 
     make: Callable[[], Any]
-    points: Callable[[Trained], Points]
-    """Step and value of each point, by the tracker's name of it."""
+    points: Callable[[Trained], Points] | None
+    """Step and value of each point, by the tracker's name of it; None of one that keeps none."""
     ended: Callable[[Trained], object]
     """What it says of the run's end, where it can say it."""
     end: object
@@ -75,7 +83,20 @@ def wandb_run(trained: Trained) -> wandb.OfflineRun:
     return run
 
 
+def measured(trained: Trained) -> bool:
+    """Whether CodeCarbon has a row of the run, and the others what it measured."""
+    (row,) = rows_of(trained.output_dir)
+    energy = trained.logged(rewritten=False)["energy_kwh"]
+    return 0 < energy[-1][1] <= row.values["energy_kwh"]
+
+
 TRACKERS: dict[str, Row] = {
+    "codecarbon": Row(
+        partial(CodeCarbonCallback, country_iso_code="FRA"),
+        points=None,
+        ended=measured,
+        end=True,
+    ),
     "mlflow": Row(
         MLflowCallback,
         points=lambda trained: mlflow_run(trained).all_points(),
@@ -145,6 +166,9 @@ def assert_complete(trained: Trained) -> None:
     assert [step for step, _ in logged["loss"]] == list(range(1, STEPS + 1))
     assert [step for step, _ in logged["eval_loss"]] == [6, 12]
     for name, row in TRACKERS.items():
+        assert row.ended(trained) == row.end, name
+        if row.points is None:
+            continue
         points = row.points(trained)
         expected = {
             row.named(key): [(step, row.kept(value)) for step, value in values]
@@ -153,7 +177,6 @@ def assert_complete(trained: Trained) -> None:
         assert {key: points.get(key) for key in expected} == expected, name
         others = set(points) - set(expected)
         assert others <= {row.named(key) for key in CLOSING}, name
-        assert row.ended(trained) == row.end, name
 
 
 def names_of_ledger(trained: Trained) -> set[str]:

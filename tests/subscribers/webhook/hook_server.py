@@ -12,6 +12,7 @@ class Answer(NamedTuple):
     """What a request is answered with."""
 
     status: int = 200
+    """0: it is not, until the server is stopped."""
     text: str = "ok"
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -32,6 +33,7 @@ class HookServer:
     def __init__(self) -> None:
         self.posts: list[Post] = []
         self.answers: list[Answer] = []
+        self._stopped = threading.Event()
         owner = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -40,6 +42,9 @@ class HookServer:
                 answer = owner.answers.pop(0) if owner.answers else Answer()
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 owner.posts.append(Post(self.path, headers, body, answer.status == 200))
+                if not answer.status:
+                    owner._stopped.wait()
+                    return
                 self.send_response(answer.status)
                 for name, value in answer.headers:
                     self.send_header(name, value)
@@ -67,5 +72,6 @@ class HookServer:
         return [body["kind"] for body in self.taken]
 
     def stop(self) -> None:
+        self._stopped.set()
         self._server.shutdown()
         self._server.server_close()

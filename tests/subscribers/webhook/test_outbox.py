@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepbus import DeliveryError
-from stepbus.subscribers.uploads.interruption import InterruptedUpload
 from stepbus.subscribers.webhook.message import Message
-from stepbus.subscribers.webhook.outbox import MOST_KEPT, Outbox
+from stepbus.subscribers.webhook.outbox import MOST_KEPT, STALE_S, Attempt, Outbox
 from stepbus.subscribers.webhook.posting import NoAnswer, Refused
 
 
@@ -22,18 +21,34 @@ class Server:
         self.plan = list(plan)
         self.taken: list[int] = []
         self.requests = 0
+        self.hangs = False
+        """Whether the requests that it has got are not answered yet."""
         self.now = 100.0
 
-    def post(self, message: Message) -> None:
+    def start(self, message: Message) -> Attempt:
         self.requests += 1
-        answer = self.plan.pop(0) if self.plan else None
+        return Asked(self, message.step)
+
+
+class Asked:
+    """A request; what is done with it is decided when it is answered."""
+
+    def __init__(self, server: Server, step: int) -> None:
+        self._server = server
+        self._step = step
+
+    def wait(self, seconds: float) -> bool:
+        return not self._server.hangs
+
+    def result(self) -> None:
+        answer = self._server.plan.pop(0) if self._server.plan else None
         if answer is not None:
             raise answer
-        self.taken.append(message.step)
+        self._server.taken.append(self._step)
 
 
 def outbox_of(server: Server, tries: int = 3) -> Outbox:
-    return Outbox(server.post, tries, "https://h/***", lambda: server.now)
+    return Outbox(server.start, tries, "https://h/***", lambda: server.now)
 
 
 def send_patiently(outbox: Outbox, server: Server) -> None:
@@ -82,12 +97,27 @@ def test_at_the_end_it_is_tried_a_few_times_more_and_then_named() -> None:
     assert outbox.send() is None, "it is said once"
 
 
-def test_an_interruption_leaves_them_waiting() -> None:
-    outbox = outbox_of(Server(InterruptedUpload()))
+def test_a_request_that_hangs_keeps_nobody_and_is_made_anew_when_the_run_ends() -> None:
+    server = Server()
+    outbox = outbox_of(server)
+    server.hangs = True
     outbox.put(message(1))
+    for _ in range(3):
+        assert outbox.send() == 0.0
+        outbox.put(message(2))
+        server.now += STALE_S
+    assert server.requests == 1
+    outbox.at_the_end = True
+    outbox.try_at_once()
+    assert outbox.send() == 0.0
+    assert server.requests == 2
+    server.now += 2 * STALE_S
+    assert outbox.send() == 0.0
+    assert server.requests == 2, "this one was begun at the end"
+    assert outbox.waiting == ["stalled (step 1)", *["stalled (step 2)"] * 3]
+    server.hangs = False
     assert outbox.send() is None
-    assert outbox.waiting == ["stalled (step 1)"]
-    assert outbox.since_s == 100.0
+    assert server.taken == [1, 2, 2, 2]
 
 
 def test_the_oldest_is_given_up_where_too_many_wait() -> None:

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from stepbus import DeliveryError, TrainingRun, WebhookCallback
+from stepbus import DeliveryError, EventBus, TrainingRun, WebhookCallback
+from stepbus.schemas import TrainerState
+from tests.subscribers.test_in_a_sidecar import kill_the_sidecar
 from tests.subscribers.trackers.failing_way import FailingWay
 from tests.subscribers.webhook import training
 from tests.subscribers.webhook.hook_server import Answer, HookServer
@@ -138,30 +140,93 @@ def test_a_server_that_refuses_connections_holds_nothing_up_but_the_end_and_is_n
     assert "finished (step 4): ConnectionRefusedError" in caplog.text
 
 
-@pytest.mark.parametrize("tries", [2, 1_000])
-def test_a_server_that_never_answers_is_left_at_the_end_and_the_failure_is_the_runs_own(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, tries: int
+def test_a_server_that_never_answers_holds_up_no_step_and_what_it_did_not_get_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(run: TrainingRun, step: int) -> None:
-        raise ValueError("the data ended")
-
     way = FailingWay(None)
+
+    def fail(run: TrainingRun, step: int) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while step == 2 and not way.connections:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if step == 20:
+            raise ValueError("the data ended")
+
     with pytest.raises(ValueError, match="the data ended"):
         train(
             tmp_path,
-            WebhookCallback(
-                f"{way.address}/hook", timeout_s=0.5 if tries == 2 else 60, tries=tries
-            ),
+            # The steps are over long before the request is.
+            WebhookCallback(f"{way.address}/hook", timeout_s=60),
+            max_steps=50,
+            loss=lambda step: math.nan if step == 1 else None,
             in_step=fail,
             drain_timeout_s=2,
         )
-    why = "no answer within 0.5 s" if tries == 2 else "the time was over"
-    assert (
-        f"WebhookCallback: not posted to {way.address}/***: failed (step 0): {why}" in caplog.text
-    )
+    assert way.connections <= 2, "once more at the end"
+    named = "non_finite (step 1): the time was over, failed (step 19): the time was over."
+    assert f"WebhookCallback: not posted to {way.address}/***: {named}" in caplog.text
     assert "is killed" not in caplog.text
-    assert way.connections == (2 if tries == 2 else 1)
     way.refuse()
+
+
+def test_a_request_that_hangs_does_not_keep_a_failure_from_being_told(
+    tmp_path: Path, hook: HookServer
+) -> None:
+    hook.answers = [Answer(0)]
+
+    def fail(run: TrainingRun, step: int) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while step == 2 and not hook.posts:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if step == 3:
+            raise ValueError("the data ended")
+
+    with pytest.raises(ValueError, match="the data ended"):
+        train(
+            tmp_path,
+            WebhookCallback(hook.url(), timeout_s=60),
+            loss=lambda step: math.nan if step == 1 else None,
+            in_step=fail,
+        )
+    assert hook.kinds == ["non_finite", "failed"]
+    assert [post.body["kind"] for post in hook.posts] == ["non_finite", "non_finite", "failed"]
+
+
+def test_a_server_that_never_answers_is_tried_a_few_times_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    way = FailingWay(None)
+    summary = train(tmp_path, WebhookCallback(f"{way.address}/hook", timeout_s=0.5, tries=2))
+    assert summary.status == "finished"
+    assert way.connections == 2
+    assert "finished (step 4): no answer within 0.5 s" in caplog.text
+    way.refuse()
+
+
+def test_what_waits_in_a_sidecar_that_is_killed_is_posted_by_the_next(
+    tmp_path: Path, hook: HookServer
+) -> None:
+    hook.answers = [Answer(503)] * 100
+    with EventBus() as bus:
+        bus.subscribe(WebhookCallback(hook.url()), delivery="process", required=True)
+        bus.wait_ready()
+        link = bus.open_run(TrainerState(), run_id="r")
+        link.emit("train_begin", {"output_dir": str(tmp_path), "run_name": "big"})
+        link.emit("non_finite", {"value": "loss", "number": math.nan, "at_step": 1})
+        deadline = time.monotonic() + DEADLINE_S
+        while not hook.posts:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        kill_the_sidecar()
+        hook.answers = []
+        assert bus.flush(DEADLINE_S)
+        link.emit("train_end")
+        assert bus.flush(DEADLINE_S)
+    assert hook.kinds == ["non_finite", "finished"]
+    assert len({post.body["id"] for post in hook.posts}) == 2
+    assert {body["run_name"] for body in hook.taken} == {"big"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
