@@ -20,6 +20,7 @@ OWN: Mapping[str, str] = {
     "early_stopping": "stepbus.subscribers.early_stopping:EarlyStoppingCallback",
     "flyte": "stepbus.subscribers.trackers.flyte:FlyteCallback",
     "jsonl": "stepbus.subscribers.history:JSONLHistory",
+    "kubeflow": "stepbus.subscribers.trackers.kubeflow:KubeflowCallback",
     "loss_curve": "stepbus.subscribers.loss_curve:LossCurve",
     "mlflow": "stepbus.subscribers.trackers.mlflow:MLflowCallback",
     "printer": "stepbus.subscribers.printer:PrinterCallback",

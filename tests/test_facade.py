@@ -19,7 +19,7 @@ CodeCarbonCallback DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError
 ExperimentRun ExperimentTracker Filter FlyteCallback Histogram InitEnd
-IntervalStrategy JSONLHistory Lease Ledger LedgerRow LightningBridge Log LossCurve
+IntervalStrategy JSONLHistory KubeflowCallback Lease Ledger LedgerRow LightningBridge Log LossCurve
 MLflowCallback Measured NonFinite
 OptimizerStep
 OptimizerStepSkipped PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback

@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from .subscribers import ExperimentTracker as ExperimentTracker
     from .subscribers import FlyteCallback as FlyteCallback
     from .subscribers import JSONLHistory as JSONLHistory
+    from .subscribers import KubeflowCallback as KubeflowCallback
     from .subscribers import LossCurve as LossCurve
     from .subscribers import MLflowCallback as MLflowCallback
     from .subscribers import PrinterCallback as PrinterCallback
@@ -206,6 +207,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "ExperimentTracker",
         "FlyteCallback",
         "JSONLHistory",
+        "KubeflowCallback",
         "LossCurve",
         "MLflowCallback",
         "PrinterCallback",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .subscribers import (
         CodeCarbonCallback,
         FlyteCallback,
+        KubeflowCallback,
         MLflowCallback,
         TensorBoardCallback,
         WandbCallback,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _TO_COME = frozenset(
     """
     AzureMLCallback ClearMLCallback CometCallback DVCLiveCallback
-    DagsHubCallback KubeflowCallback SwanLabCallback
+    DagsHubCallback SwanLabCallback
     TrackioCallback
     """.split()
 )
@@ -31,6 +32,7 @@ _TO_COME = frozenset(
 __all__ = [
     "CodeCarbonCallback",
     "FlyteCallback",
+    "KubeflowCallback",
     "MLflowCallback",
     "TensorBoardCallback",
     "WandbCallback",

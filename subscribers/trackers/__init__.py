@@ -4,6 +4,7 @@ from .codecarbon import CodeCarbonCallback
 from .experiment import ExperimentTracker
 from .experiment_run import ExperimentRun, RunStatus
 from .flyte import FlyteCallback
+from .kubeflow import KubeflowCallback
 from .mlflow import MLflowCallback
 from .wandb import WandbCallback
 
@@ -12,6 +13,7 @@ __all__ = [
     "ExperimentRun",
     "ExperimentTracker",
     "FlyteCallback",
+    "KubeflowCallback",
     "MLflowCallback",
     "RunStatus",
     "WandbCallback",

@@ -24,7 +24,7 @@ PrinterCallback ProgressCallback EarlyStoppingCallback TensorBoardCallback EvalP
 PredictionOutput EvalLoopOutput TrainOutput IntervalStrategy SaveStrategy SchedulerType
 get_scheduler get_last_checkpoint set_seed enable_full_determinism default_data_collator
 DefaultDataCollator
-CodeCarbonCallback FlyteCallback MLflowCallback WandbCallback
+CodeCarbonCallback FlyteCallback KubeflowCallback MLflowCallback WandbCallback
 """.split()
 HOMES = ("", ".trainer_utils", ".trainer_callback", ".integrations")
 RENAMED: dict[str, dict[str, str]] = {}
@@ -32,13 +32,14 @@ RENAMED: dict[str, dict[str, str]] = {}
 TRACKERS = [
     "CodeCarbonCallback",
     "FlyteCallback",
+    "KubeflowCallback",
     "MLflowCallback",
     "TensorBoardCallback",
     "WandbCallback",
 ]
 TO_COME = """
 AzureMLCallback ClearMLCallback CometCallback DVCLiveCallback DagsHubCallback
-KubeflowCallback SwanLabCallback TrackioCallback
+SwanLabCallback TrackioCallback
 """.split()
 
 
