@@ -17,6 +17,7 @@ OWN: Mapping[str, str] = {
     "codecarbon": "stepbus.subscribers.trackers.codecarbon:CodeCarbonCallback",
     "csv": "stepbus.subscribers.history:CSVHistory",
     "default_flow": "stepbus.subscribers.default_flow:DefaultFlowCallback",
+    "dvclive": "stepbus.subscribers.trackers.dvclive:DVCLiveCallback",
     "early_stopping": "stepbus.subscribers.early_stopping:EarlyStoppingCallback",
     "flyte": "stepbus.subscribers.trackers.flyte:FlyteCallback",
     "jsonl": "stepbus.subscribers.history:JSONLHistory",

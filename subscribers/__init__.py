@@ -11,6 +11,7 @@ from .structured_log import StructuredLog
 from .tensorboard import TensorBoardCallback
 from .trackers import (
     CodeCarbonCallback,
+    DVCLiveCallback,
     ExperimentRun,
     ExperimentTracker,
     FlyteCallback,
@@ -25,6 +26,7 @@ from .webhook import WebhookCallback
 __all__ = [
     "CSVHistory",
     "CodeCarbonCallback",
+    "DVCLiveCallback",
     "DefaultFlowCallback",
     "EarlyStoppingCallback",
     "ExperimentRun",

@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from .subscribers import CodeCarbonCallback as CodeCarbonCallback
     from .subscribers import CSVHistory as CSVHistory
     from .subscribers import DefaultFlowCallback as DefaultFlowCallback
+    from .subscribers import DVCLiveCallback as DVCLiveCallback
     from .subscribers import EarlyStoppingCallback as EarlyStoppingCallback
     from .subscribers import ExperimentRun as ExperimentRun
     from .subscribers import ExperimentTracker as ExperimentTracker
@@ -201,6 +202,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "subscribers": (
         "CSVHistory",
         "CodeCarbonCallback",
+        "DVCLiveCallback",
         "DefaultFlowCallback",
         "EarlyStoppingCallback",
         "ExperimentRun",

@@ -14,6 +14,7 @@ from .late_names import no_such_name
 if TYPE_CHECKING:
     from .subscribers import (
         CodeCarbonCallback,
+        DVCLiveCallback,
         FlyteCallback,
         KubeflowCallback,
         MLflowCallback,
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 _TO_COME = frozenset(
     """
-    AzureMLCallback ClearMLCallback CometCallback DVCLiveCallback
-    DagsHubCallback SwanLabCallback
+    AzureMLCallback ClearMLCallback CometCallback DagsHubCallback SwanLabCallback
     TrackioCallback
     """.split()
 )
 
 __all__ = [
     "CodeCarbonCallback",
+    "DVCLiveCallback",
     "FlyteCallback",
     "KubeflowCallback",
     "MLflowCallback",

@@ -1,6 +1,7 @@
 """Trackers of experiments: what they share, and one file for each."""
 
 from .codecarbon import CodeCarbonCallback
+from .dvclive import DVCLiveCallback
 from .experiment import ExperimentTracker
 from .experiment_run import ExperimentRun, RunStatus
 from .flyte import FlyteCallback
@@ -10,6 +11,7 @@ from .wandb import WandbCallback
 
 __all__ = [
     "CodeCarbonCallback",
+    "DVCLiveCallback",
     "ExperimentRun",
     "ExperimentTracker",
     "FlyteCallback",

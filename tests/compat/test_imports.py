@@ -25,21 +25,17 @@ PredictionOutput EvalLoopOutput TrainOutput IntervalStrategy SaveStrategy Schedu
 get_scheduler get_last_checkpoint set_seed enable_full_determinism default_data_collator
 DefaultDataCollator
 CodeCarbonCallback FlyteCallback KubeflowCallback MLflowCallback WandbCallback
+DVCLiveCallback
 """.split()
 HOMES = ("", ".trainer_utils", ".trainer_callback", ".integrations")
 RENAMED: dict[str, dict[str, str]] = {}
 """Parameters that go by another name."""
-TRACKERS = [
-    "CodeCarbonCallback",
-    "FlyteCallback",
-    "KubeflowCallback",
-    "MLflowCallback",
-    "TensorBoardCallback",
-    "WandbCallback",
-]
+TRACKERS = """
+CodeCarbonCallback DVCLiveCallback FlyteCallback KubeflowCallback MLflowCallback
+TensorBoardCallback WandbCallback
+""".split()
 TO_COME = """
-AzureMLCallback ClearMLCallback CometCallback DVCLiveCallback DagsHubCallback
-SwanLabCallback TrackioCallback
+AzureMLCallback ClearMLCallback CometCallback DagsHubCallback SwanLabCallback TrackioCallback
 """.split()
 
 
