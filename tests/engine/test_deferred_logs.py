@@ -390,9 +390,9 @@ def test_under_the_capture_guard_only_its_own_thread_asks_the_device(
 
     def capture(run: TrainingRun) -> None:
         if run.state.global_step == 4:
-            device.release()
-            device.finish()
             with run.capture_guard():
+                device.release()
+                device.finish()
                 asked = device.asked
                 # The pump has the event of the log to hand on, and leaves the device alone.
                 assert not run.bus.flush(0.1)
