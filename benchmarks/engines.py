@@ -12,7 +12,7 @@ from stepbus.cli.bench.turns import LoopSpec, Turns
 from stepbus.engine.bench.sizing import work_of
 
 from .part import Part, Tell
-from .trackers import FOUR, PEERS_HAVE, installed, stepbus_trackers
+from .trackers import FOUR, PEERS_HAVE, all_of_stepbus, installed, stepbus_trackers
 
 PART = "engines"
 RAW = "stepbus.engine.bench.loops:raw"
@@ -185,6 +185,12 @@ def _with_all(part: Part, there: Sequence[Engine]) -> list[LoopSpec]:
         names = installed(has)
         if len(names) > 1:
             found.append(_logging(engine, names))
+    ours = all_of_stepbus()
+    if len(ours) > len(FOUR):
+        (trainer,) = [engine for engine in there if engine.function == "stepbus_trainer"]
+        options = {"trackers": list(ours), "logging_steps": 1}
+        name = f"{trainer.name}, all {len(ours)} trackers"
+        found.append(LoopSpec(f"{LOOPS}:{trainer.function}", options, name))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The four trackers of the comparison: which are installed, and how they are kept offline."""
+"""The trackers of the comparison: which are installed, and how they are kept offline."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FOUR = ("tensorboard", "wandb", "mlflow", "codecarbon")
+OTHERS = ("clearml", "comet_ml", "dvclive", "swanlab", "trackio")
+"""Further ones that stepbus has and that need no server."""
 
 PEERS_HAVE: dict[str, tuple[str, ...]] = {
     "transformers": FOUR,
@@ -31,6 +33,14 @@ def stepbus_trackers() -> tuple[str, ...]:
     return tuple(name for name in FOUR if name in registry.names())
 
 
+def all_of_stepbus() -> tuple[str, ...]:
+    """All that stepbus has a subscriber for, that need no server, and that are installed."""
+    from stepbus.bus.registry import Registry
+
+    known = Registry().names()
+    return tuple(installed([name for name in (*FOUR, *OTHERS) if name in known]))
+
+
 def offline(folder: Path) -> None:
     """Sets the environment so that every tracker writes below `folder` and asks no server."""
     database = folder / "mlflow.db"
@@ -49,8 +59,14 @@ def offline(folder: Path) -> None:
         "CODECARBON_LOG_LEVEL": "error",
         "CODECARBON_ALLOW_MULTIPLE_RUNS": "true",
         "CODECARBON_SAVE_TO_API": "false",
+        "CODECARBON_COUNTRY_ISO_CODE": "DEU",
+        "COMET_START_ONLINE": "0",
+        "CLEARML_OFFLINE_MODE": "1",
+        "SWANLAB_MODE": "offline",
+        "TRACKIO_DIR": str(folder / "trackio"),
     }
-    os.environ.pop("STEPBUS_REPORT_TO", None)
+    for name in ("STEPBUS_REPORT_TO", "COMET_MODE"):
+        os.environ.pop(name, None)
 
 
 @contextlib.contextmanager
