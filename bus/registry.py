@@ -20,6 +20,7 @@ OWN: Mapping[str, str] = {
     "dvclive": "stepbus.subscribers.trackers.dvclive:DVCLiveCallback",
     "early_stopping": "stepbus.subscribers.early_stopping:EarlyStoppingCallback",
     "flyte": "stepbus.subscribers.trackers.flyte:FlyteCallback",
+    "hub": "stepbus.subscribers.uploads.hub:HubCallback",
     "jsonl": "stepbus.subscribers.history:JSONLHistory",
     "kubeflow": "stepbus.subscribers.trackers.kubeflow:KubeflowCallback",
     "loss_curve": "stepbus.subscribers.loss_curve:LossCurve",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -60,6 +60,8 @@ class Acting:
         """Of the last step, before clipping."""
         self.learning_rate: Number | None = None
         """The rate that the present step uses."""
+        self.pushes_to: Callable[[], str] = str
+        """The repository that a checkpoint is pushed to; empty where none is."""
         self.seconds = 0.0
         """How long actions have taken since this was last set to 0."""
         self.log_s = 0.0
@@ -239,6 +241,9 @@ class Acting:
             heard = link.emitters["save"].wanted
             if heard:
                 lease.acquire(IN_TRANSIT)
+            repository = self.pushes_to()
+            if repository:
+                link.emit("push_begin", {"repository": repository})
             link.reset_flags("save")
             link.emit("save", values, note=lease)
             if heard:

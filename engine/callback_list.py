@@ -12,6 +12,7 @@ from ..bus.registry import Registry, describe, resolve_report_to
 from ..bus.subscriber import overridden_hooks
 from ..schemas import TrainingArguments
 from ..schemas.errors import ArgumentError
+from ..schemas.strategies import HubStrategy
 from .callback_states import export, load_states, save_states
 
 log = get_logger()
@@ -50,12 +51,18 @@ class CallbackList:
     Default flow, then the trackers of `report_to`, then the caller's own, then a display. While a
     run is open, what is added or removed joins or leaves it.
 
+    Args:
+        at_end: whether one that pushes to the Hub at the end alone is of use: the Trainer's own
+            `push_to_hub` is called for that.
+
     Raises:
         ArgumentError: a callback that is none, an unknown tracker.
         DeliveryError: a tracker that was named is broken.
     """
 
-    def __init__(self, args: TrainingArguments, callbacks: Iterable[Any] = ()) -> None:
+    def __init__(
+        self, args: TrainingArguments, callbacks: Iterable[Any] = (), *, at_end: bool = True
+    ) -> None:
         self._args = args
         self._registry = Registry()
         self._bus: EventBus | None = None
@@ -78,6 +85,10 @@ class CallbackList:
                     self._optional.append(tracker)
         for callback in callbacks:
             self.add(callback)
+        if args.push_to_hub and (at_end or args.hub_strategy != HubStrategy.END):
+            hub = self._registry.load("hub")
+            if not any(isinstance(callback, hub) for callback in self.callbacks):
+                self.add(hub.for_arguments(args))
         self.reporting = describe(choices) if choices else ""
         """What reports, and why the other trackers do not; empty where none was considered."""
 
@@ -149,6 +160,15 @@ class CallbackList:
         """
         wanted = {str(getattr(callback, "watches", "")) for callback in self.callbacks} - {""}
         return next(iter(wanted)) if len(wanted) == 1 else "all" if wanted else ""
+
+    @property
+    def pushes_to(self) -> str:
+        """The repository on the Hub that each save is pushed to; empty where none is.
+
+        One says by an attribute `pushes_to` that it pushes.
+        """
+        found = (str(getattr(callback, "pushes_to", "")) for callback in self.callbacks)
+        return next((repository for repository in found if repository), "")
 
     def subscribe(self, bus: EventBus) -> None:
         """Subscribes all that listen concurrently; nested calls count."""

@@ -151,6 +151,7 @@ class Run(LogsArtifacts):
         working = self._working = Working(
             args, link, saving, parts, self._front_end, self.optimizer, self._signals, self._hosted
         )
+        working.acting.pushes_to = lambda: self._callbacks.pushes_to
         self._ending.opened(link, working, saving)
         if self._hosted is not None:
             self._hosted.opened(link)

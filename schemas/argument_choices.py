@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from .errors import nearest
 from .strategies import (
     SCHEDULES,
+    HubStrategy,
     IntervalStrategy,
     OptimizerNames,
     SaveStrategy,
@@ -47,6 +48,8 @@ def _choice(choices: type[StrEnum]) -> Callable[[Any], StrEnum]:
 Interval = Annotated[IntervalStrategy | str, BeforeValidator(_choice(IntervalStrategy))]
 
 SaveInterval = Annotated[SaveStrategy | str, BeforeValidator(_choice(SaveStrategy))]
+
+HubPushes = Annotated[HubStrategy | str, BeforeValidator(_choice(HubStrategy))]
 
 
 def _schedule(value: Any) -> SchedulerType:

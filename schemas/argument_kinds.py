@@ -8,8 +8,17 @@ from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    ValidationInfo,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
+
+from .repository_names import repository_problem
 
 
 def _plain_number(value: Any) -> Any:
@@ -121,6 +130,26 @@ def _checkpoint(value: Any, as_text: Callable[[Any], Any]) -> Any:
 
 Checkpoint = Annotated[str | None, WrapValidator(_checkpoint)]
 """A checkpoint's folder, or True for the last one of `output_dir`."""
+
+
+def _repository(value: str | None) -> str | None:
+    problem = None if value is None else repository_problem(value)
+    if problem:
+        raise PydanticCustomError("repository", "{problem}", {"problem": problem})
+    return value
+
+
+Repository = Annotated[str | None, AfterValidator(_repository)]
+"""A repository on the Hub: `name`, or `owner/name`."""
+
+
+def _secret(value: str | None, info: ValidationInfo) -> str | None:
+    # As `to_dict` writes it, whatever it was; a parser may give an empty one.
+    return None if value in ("", f"<{str(info.field_name).upper()}>") else value
+
+
+Secret = Annotated[str | None, AfterValidator(_secret)]
+"""What is never written down."""
 
 
 def _names(value: Any) -> Any:

@@ -33,6 +33,7 @@ SUPPORTED = frozenset(
     dataloader_persistent_workers dataloader_prefetch_factor dataloader_multiprocessing_context
     dataloader_in_order remove_unused_columns label_names train_sampling_strategy
     length_column_name
+    push_to_hub hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision
     """.split()
 )
 """The reference's arguments that are obeyed here, with the reference's defaults."""
@@ -76,18 +77,6 @@ REFUSED: Mapping[str, str] = MappingProxyType(
     }
 )
 """The reference's arguments that must stay at their default, and what to do instead."""
-
-UPLOAD_INSTEAD = (
-    "uploads are not built yet: leave it out, and push the saved folder with huggingface_hub"
-)
-"""What to do instead of each of the arguments of uploads."""
-
-UPLOADS = frozenset(
-    """
-    push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision
-    """.split()
-)
-"""The reference's arguments that come with uploads, refused until those are built."""
 
 FORMER: Mapping[str, str] = MappingProxyType(
     {

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import NoReturn, Self
+from typing import Self
 
 from .argument_assignment import CheckedArguments
-from .argument_names import UPLOAD_INSTEAD
 from .errors import ArgumentError
-from .strategies import IntervalStrategy, OptimizerNames, SaveStrategy, SchedulerType
+from .strategies import (
+    HubStrategy,
+    IntervalStrategy,
+    OptimizerNames,
+    SaveStrategy,
+    SchedulerType,
+)
 
 
 class ArgumentSetters(CheckedArguments):
@@ -124,14 +129,22 @@ class ArgumentSetters(CheckedArguments):
     def set_push_to_hub(
         self,
         model_id: str,
-        strategy: str = "every_save",
+        strategy: str | HubStrategy = "every_save",
         token: str | None = None,
         private_repo: bool | None = None,
         always_push: bool = False,
         revision: str | None = None,
-    ) -> NoReturn:
-        """Refused, as the arguments of uploads are."""
-        raise ArgumentError(f"set_push_to_hub for {model_id!r}: {UPLOAD_INSTEAD}.")
+    ) -> Self:
+        """Sets where on the Hub checkpoints go, and which; and `push_to_hub`."""
+        return self.assign(
+            push_to_hub=True,
+            hub_model_id=model_id,
+            hub_strategy=strategy,
+            hub_token=token,
+            hub_private_repo=private_repo,
+            hub_always_push=always_push,
+            hub_revision=revision,
+        )
 
     def set_optimizer(
         self,

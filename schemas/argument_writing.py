@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from .argument_names import REFUSED, UPLOADS
+from .argument_names import REFUSED
 from .values import FrozenDict
 
 
@@ -25,7 +25,7 @@ class WrittenArguments:
         """The arguments as plain values; those named `..._token` as `<..._TOKEN>`."""
         fields = [field.name for field in dataclasses.fields(self) if field.init]  # type: ignore[arg-type]
         # Those that are obeyed come first.
-        fields.sort(key=lambda name: name in REFUSED or name in UPLOADS)
+        fields.sort(key=lambda name: name in REFUSED)
         return {
             name: f"<{name.upper()}>" if name.endswith("_token") else _plain(getattr(self, name))
             for name in fields

@@ -11,13 +11,19 @@ from . import argument_choices as choices
 from . import argument_kinds as kinds
 from .argument_assignment import checks_of
 from .argument_checks import check_together
-from .argument_names import REFUSED, UPLOAD_INSTEAD, UPLOADS
+from .argument_names import REFUSED
 from .argument_process import ProcessFacts
 from .argument_setters import ArgumentSetters
 from .argument_writing import WrittenArguments
 from .arguments_meta import ArgumentsMeta, add_help
 from .refused_arguments import RefusedArguments
-from .strategies import IntervalStrategy, OptimizerNames, SaveStrategy, SchedulerType
+from .strategies import (
+    HubStrategy,
+    IntervalStrategy,
+    OptimizerNames,
+    SaveStrategy,
+    SchedulerType,
+)
 
 
 @dataclass(config=ConfigDict(use_attribute_docstrings=True, extra="forbid"))
@@ -232,6 +238,22 @@ class TrainingArguments(
     length_column_name: str = "length"
     """Column that holds the lengths by which group_by_length groups."""
 
+    push_to_hub: bool = False
+    """Push what is saved to a repository of the Hugging Face Hub."""
+    hub_model_id: kinds.Repository = None
+    """The repository: name, or owner/name; named like output_dir where None."""
+    hub_strategy: choices.HubPushes = HubStrategy.EVERY_SAVE
+    """What of the saves is pushed: end (what save_model writes), every_save (the model),
+    checkpoint (the last checkpoint too), all_checkpoints."""
+    hub_token: kinds.Secret = None
+    """Token that may write there; None uses HF_TOKEN or the login."""
+    hub_private_repo: bool | None = dataclasses.field(default=None, metadata=kinds.SWITCH)
+    """Make a private repository, where there is none yet; None makes what the owner prefers."""
+    hub_always_push: bool = False
+    """Push each save, rather than the newest where they come faster than they are pushed."""
+    hub_revision: str | None = None
+    """Branch that is pushed to, which must exist; None means main."""
+
     nan_policy: choices.NanPolicy = "report"
     """What comes of a loss or gradient norm that is NaN or infinite: report it, stop (a vote, once
     it is known), strict (before the optimizer steps, and the step waits for the values)."""
@@ -254,4 +276,4 @@ class TrainingArguments(
 
 
 TrainingArguments.checks = checks_of(TrainingArguments)
-add_help(TrainingArguments, otherwise={**REFUSED, **dict.fromkeys(UPLOADS, UPLOAD_INSTEAD)})
+add_help(TrainingArguments, otherwise=dict(REFUSED))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .argument_names import KEPT, REFUSED, UPLOADS
+from .argument_names import KEPT, REFUSED
 from .errors import ArgumentError, nearest
 from .former_names import modernise
 
@@ -92,7 +92,7 @@ def _unknown(
 
 def _nearest(name: str, known: AbstractSet[str]) -> str:
     """Whole words of a longer name come before a name that is merely spelled alike."""
-    of_use = sorted(known - REFUSED.keys() - UPLOADS - KEPT)
+    of_use = sorted(known - REFUSED.keys() - KEPT)
     longer = [candidate for candidate in of_use if candidate.endswith(f"_{name}")][:3]
     if longer:
         return f"did you mean {' or '.join(map(repr, longer))}?"

@@ -44,7 +44,7 @@ class TrainingEvent(Event):
         [ACT], in this order, each at most once a round:
             log                                        log
             evaluate                                   [EVALUATE]
-            save                                       push_begin (with uploads), save
+            save                                       push_begin (to the Hub), save
         [EVALUATE]
             each batch                                 prediction_step
                                                        log, evaluate
@@ -379,7 +379,7 @@ class Save(TrainingEvent):
 
 
 class PushBegin(TrainingEvent):
-    """An upload to a hub starts."""
+    """A checkpoint, or the output folder, is about to be pushed to the Hub."""
 
     name: Literal["push_begin"] = "push_begin"
     repository: str = ""

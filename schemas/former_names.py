@@ -6,9 +6,11 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from .argument_kinds import DEFAULT_FOLDER
 from .argument_names import FORMER, FORMER_REFUSED, FORMER_VALUES, KEPT
 
 Becomes = Callable[[Any], Any]
@@ -41,7 +43,6 @@ _RENAMED: Mapping[str, tuple[str, Becomes]] = MappingProxyType(
         "per_gpu_train_batch_size": ("per_device_train_batch_size", _same),
         "per_gpu_eval_batch_size": ("per_device_eval_batch_size", _same),
         "push_to_hub_model_id": ("hub_model_id", _same),
-        "push_to_hub_organization": ("hub_model_id", _same),
         "push_to_hub_token": ("hub_token", _same),
         "torchdynamo": ("torch_compile_backend", _same),
     }
@@ -89,6 +90,11 @@ def modernise(
         problem = _take(name, value, new)
         if problem:
             problems.append(f"{owner}.{name} is {_shown(name, value)}: {problem}")
+    owner_on_hub = old.get("push_to_hub_organization")
+    if owner_on_hub:
+        repository = new.get("hub_model_id") or Path(new.get("output_dir") or DEFAULT_FOLDER).name
+        if "/" not in repository:
+            new["hub_model_id"] = f"{owner_on_hub}/{repository}"
     return new, problems
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from .argument_names import REFUSED, UPLOAD_INSTEAD
+from .argument_names import REFUSED
 
 
 def _default_only(value: Any, as_kind: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
@@ -27,15 +27,12 @@ def _default_only(value: Any, as_kind: ValidatorFunctionWrapHandler, info: Valid
         plain = None
     if plain is not None and plain == default:
         return default
-    instead = REFUSED.get(name, UPLOAD_INSTEAD)
-    raise PydanticCustomError("refused", "{instead}", {"instead": instead})
+    raise PydanticCustomError("refused", "{instead}", {"instead": REFUSED[name]})
 
 
 def _says_nothing(name: str, value: Any, default: Any) -> bool:
     if default not in (None, ""):
         return False
-    if name.endswith("_token") and value == f"<{name.upper()}>":
-        return True  # as `to_dict` writes it, whatever it was
     if value is False:
         return name == "fsdp"
     return value is None or (isinstance(value, str | list | tuple | dict) and not value)
@@ -51,7 +48,7 @@ Config = Annotated[dict[str, Any] | str | None, DEFAULT_ONLY]
 
 @dataclass(kw_only=True)
 class RefusedArguments:
-    """The arguments in `REFUSED` and `UPLOADS`, each of which takes its default alone."""
+    """The arguments in `REFUSED`, each of which takes its default alone."""
 
     deepspeed: Config = None
     fsdp: Text = None
@@ -74,11 +71,3 @@ class RefusedArguments:
     optim_target_modules: Annotated[None | str | list[str], DEFAULT_ONLY] = None  # noqa: RUF036
     debug: Annotated[str | list[str], DEFAULT_ONLY] = ""
     skip_memory_metrics: Flag = True
-
-    push_to_hub: Flag = False
-    hub_token: Text = None
-    hub_private_repo: Switch = None
-    hub_model_id: Text = None
-    hub_strategy: Annotated[str, DEFAULT_ONLY] = "every_save"
-    hub_always_push: Flag = False
-    hub_revision: Text = None

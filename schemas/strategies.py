@@ -23,6 +23,15 @@ class SaveStrategy(StrEnum):
     BEST = "best"
 
 
+class HubStrategy(StrEnum):
+    """What of a run is pushed to the Hub, and when."""
+
+    END = "end"
+    EVERY_SAVE = "every_save"
+    CHECKPOINT = "checkpoint"
+    ALL_CHECKPOINTS = "all_checkpoints"
+
+
 class SchedulerType(StrEnum):
     """The schedules of the learning rate, by the reference's names."""
 

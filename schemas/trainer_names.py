@@ -26,7 +26,7 @@ CALLED = frozenset(
     floating_point_ops is_world_process_zero is_local_process_zero get_optimizer_cls_and_kwargs
     get_optimizer_group compute_loss_context_manager _prepare_inputs _get_dataloader
     _get_learning_rate _remove_unused_columns _get_collator_with_removed_columns
-    _set_signature_columns_if_needed
+    _set_signature_columns_if_needed push_to_hub create_model_card
     """.split()
 )
 """Methods that a script or a subclass may call."""
@@ -36,13 +36,10 @@ OVERRIDABLE = frozenset(
     compute_loss training_step prediction_step evaluation_loop evaluate predict log
     get_train_dataloader get_eval_dataloader get_test_dataloader _get_train_sampler
     _get_eval_sampler create_optimizer create_scheduler create_optimizer_and_scheduler
-    get_decay_parameter_names save_model _save
+    get_decay_parameter_names save_model _save push_to_hub create_model_card
     """.split()
 )
 """Methods that a subclass may override: they are called, with the reference's signatures."""
-
-UPLOAD_METHODS = frozenset({"push_to_hub", "create_model_card"})
-"""Methods that come with uploads, refused until those are built."""
 
 ATTRIBUTES = frozenset(
     """
@@ -50,14 +47,17 @@ ATTRIBUTES = frozenset(
     data_collator compute_metrics processing_class tokenizer label_names is_in_train
     callback_handler model_init compute_loss_func optimizer_cls_and_kwargs
     preprocess_logits_for_metrics can_return_loss model_accepts_loss_kwargs loss_is_scaled_for_ga
-    label_smoother current_gradient_accumulation_steps
+    label_smoother current_gradient_accumulation_steps hub_model_id
     """.split()
 )
 """Attributes of a `Trainer` that a script may read; of `callback_handler` its `callbacks`."""
 
 _ONE_PROCESS = "stepbus trains in one process on one device"
 _NO_SEARCH = "stepbus searches no hyperparameters: make one Trainer for each trial"
-_UPLOADS = "stepbus uploads nothing yet: push the saved folder with huggingface_hub"
+_PUSHES = (
+    "checkpoints are pushed by the HubCallback, beside the training: subscribe to push_begin, or "
+    "call push_to_hub()"
+)
 
 UNSUPPORTED_ATTRIBUTES: Mapping[str, str] = MappingProxyType(
     {
@@ -82,8 +82,7 @@ UNSUPPORTED_ATTRIBUTES: Mapping[str, str] = MappingProxyType(
         "hp_search_backend": _NO_SEARCH,
         "objective": _NO_SEARCH,
         "compute_objective": _NO_SEARCH,
-        "hub_model_id": _UPLOADS,
-        "push_in_progress": _UPLOADS,
+        "push_in_progress": _PUSHES,
     }
 )
 """Attributes of the reference's `Trainer` that there are none of here, with the reason."""
@@ -123,7 +122,8 @@ REFUSED_METHODS: Mapping[str, str] = MappingProxyType(
         "args.gradient_accumulation_steps",
         "set_initial_training_values": "the number of steps is state.max_steps from train_begin on",
         "store_flos": "state.total_flos is kept up to date",
-        "init_hf_repo": _UPLOADS,
+        "init_hf_repo": "with push_to_hub=True the repository is made when the Trainer is, and "
+        "push_to_hub() makes it otherwise: leave it out",
         "end": "train() closes its trackers and there is one process: leave it out",
         "_prepare_input": "stepbus moves the batch before compute_loss, training_step and "
         "prediction_step: override one of those, or move it to args.device",
@@ -141,8 +141,8 @@ REFUSED_METHODS: Mapping[str, str] = MappingProxyType(
         "_load_best_model": "load_best_model_at_end does it",
         "_get_num_items_in_batch": "compute_loss gets num_items_in_batch",
         "_clip_grad_norm": "set max_grad_norm, or clip in a callback's on_pre_optimizer_step",
-        "_push_from_checkpoint": _UPLOADS,
-        "_finish_current_push": _UPLOADS,
+        "_push_from_checkpoint": _PUSHES,
+        "_finish_current_push": _PUSHES,
         "_hp_search_setup": _NO_SEARCH,
         "_report_to_hp_search": _NO_SEARCH,
         "_tune_save_checkpoint": _NO_SEARCH,
@@ -164,7 +164,6 @@ FORMER_METHODS: Mapping[str, str] = MappingProxyType(
 REFERENCE_METHODS = (
     CALLED
     | OVERRIDABLE
-    | UPLOAD_METHODS
     | REFUSED_METHODS.keys()
     | frozenset(
         """
@@ -182,8 +181,6 @@ REFERENCE_METHODS = (
 
 def instead_of_method(name: str) -> str:
     """What to do instead of calling or overriding a method that is not here."""
-    if name in UPLOAD_METHODS:
-        return _UPLOADS
     tables = (REFUSED_METHODS, FORMER_METHODS, NOT_OVERRIDDEN)
     known = next((table[name] for table in tables if name in table), None)
     return known or "override a method that stepbus calls, or subscribe to the run's events"

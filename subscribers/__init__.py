@@ -20,7 +20,13 @@ from .trackers import (
     RunStatus,
     WandbCallback,
 )
-from .uploads import UploadCallback, download_checkpoint, latest_upload, upload_checkpoint
+from .uploads import (
+    HubCallback,
+    UploadCallback,
+    download_checkpoint,
+    latest_upload,
+    upload_checkpoint,
+)
 from .webhook import WebhookCallback
 
 __all__ = [
@@ -32,6 +38,7 @@ __all__ = [
     "ExperimentRun",
     "ExperimentTracker",
     "FlyteCallback",
+    "HubCallback",
     "JSONLHistory",
     "KubeflowCallback",
     "LossCurve",

@@ -18,8 +18,9 @@ AnyEvent ArgumentError Artifact BatchSizeRetry BusClosedError CSVHistory Checkpo
 CodeCarbonCallback DVCLiveCallback DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError
-ExperimentRun ExperimentTracker Filter FlyteCallback Histogram InitEnd
-IntervalStrategy JSONLHistory KubeflowCallback Lease Ledger LedgerRow LightningBridge Log LossCurve
+ExperimentRun ExperimentTracker Filter FlyteCallback Histogram HubCallback InitEnd
+IntervalStrategy JSONLHistory KubeflowCallback Lease Ledger LedgerRow LightningBridge Log
+LossCurve
 MLflowCallback Measured NonFinite
 OptimizerStep
 OptimizerStepSkipped PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback

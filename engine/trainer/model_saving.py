@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ class ModelSaving:
     model: nn.Module
     processing_class: Any
     data_collator: Any
+    push_to_hub: Callable[..., Any]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Writes weights, configuration and processing class; checkpoints are written with it.
+
+        With `push_to_hub=True` a call of one's own pushes to the Hub too.
 
         Args:
             output_dir: the folder, made if need be; that of the arguments by default.
@@ -31,6 +35,8 @@ class ModelSaving:
             OSError: the folder cannot be written.
         """
         self._save(output_dir if output_dir is not None else self.args.output_dir)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None

@@ -27,6 +27,7 @@ from .columns import base_model, can_return_loss, find_label_names
 from .counting import Counts, floating_point_ops
 from .evaluation import TrainerEvaluation
 from .gathering import denumpify
+from .hub_pushing import HubPushing
 from .loaders import TrainerData
 from .losses import TrainerLoss, accepts_loss_kwargs, loss_shifts_labels
 from .metric_files import TrainerMetricFiles
@@ -48,6 +49,7 @@ class Trainer(
     Sessions,
     TrainerEvaluation,
     TrainerMetricFiles,
+    HubPushing,
     ModelSaving,
     LogsArtifacts,
 ):
@@ -135,6 +137,7 @@ class Trainer(
 
         self.state = TrainerState()
         self.is_in_train = False
+        self.hub_model_id: str | None = None
         self._awaited = False
         self.current_gradient_accumulation_steps = 1
         self._scaler = None
@@ -144,11 +147,13 @@ class Trainer(
         self._created_lr_scheduler = False
 
         self.bus = bus if bus is not None else EventBus(drain_timeout=self.args.drain_timeout_s)
-        self._callback_list = CallbackList(self.args, callbacks or ())
+        self._callback_list = CallbackList(self.args, callbacks or (), at_end=False)
         self._callback_list.add_display()
         self.callback_handler = CallbackHandler(self._callback_list, self)
         refuse_taken_names(self, Trainer.__mro__, given_before)
         check_writable(self.args.output_dir)
+        if self.args.push_to_hub:
+            self._connect_to_hub()
         self._announce_set_up()
         config = getattr(self.model, "config", None)
         if config is not None:

@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from .subscribers import ExperimentRun as ExperimentRun
     from .subscribers import ExperimentTracker as ExperimentTracker
     from .subscribers import FlyteCallback as FlyteCallback
+    from .subscribers import HubCallback as HubCallback
     from .subscribers import JSONLHistory as JSONLHistory
     from .subscribers import KubeflowCallback as KubeflowCallback
     from .subscribers import LossCurve as LossCurve
@@ -208,6 +209,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "ExperimentRun",
         "ExperimentTracker",
         "FlyteCallback",
+        "HubCallback",
         "JSONLHistory",
         "KubeflowCallback",
         "LossCurve",

@@ -5,7 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ...schemas.errors import ArgumentError
+
 BYTES_PER_MB = 1_000_000
+
+
+def check_limit(max_mb_per_s: float | None) -> None:
+    """Refuses what is no limit.
+
+    Raises:
+        ArgumentError: it is not above 0.
+    """
+    if max_mb_per_s is not None and not max_mb_per_s > 0:
+        raise ArgumentError(f"max_mb_per_s={max_mb_per_s!r}: give a number above 0, or None.")
 
 
 class Bandwidth:

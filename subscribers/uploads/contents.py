@@ -60,7 +60,7 @@ def contents_of(
     try:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix()
-            if name in MARKS or (what == "model" and _is_state(name)):
+            if name in MARKS or (what == "model" and is_state(name)):
                 continue
             status = path.stat()
             saved_at = max(saved_at, status.st_mtime)
@@ -76,7 +76,8 @@ def contents_of(
     return Marker(files, saved_at, run_of(folder), best)
 
 
-def _is_state(name: str) -> bool:
+def is_state(name: str) -> bool:
+    """Whether a file of a checkpoint belongs to what a training resumes from."""
     first = name.partition("/")[0]
     return first in STATES or bool(_RNG.fullmatch(name))
 

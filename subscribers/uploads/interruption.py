@@ -100,7 +100,17 @@ class LocalFileError(Exception):
     """A file that was to be sent is gone, or is not what it was."""
 
 
-HOPELESS = (InterruptedUpload, LocalFileError, FileNotFoundError, PermissionError)
+class RefusedUpload(Exception):
+    """The other side has refused a request, and would again."""
+
+
+HOPELESS = (
+    InterruptedUpload,
+    LocalFileError,
+    RefusedUpload,
+    FileNotFoundError,
+    PermissionError,
+)
 """What does not change by itself: a folder or bucket that is not there, one that is refused."""
 
 

@@ -12,10 +12,11 @@ from typing import Any, Literal
 from ...schemas.errors import CheckpointError, DeliveryError, StepbusError
 from .bandwidth import Bandwidth
 from .contents import contents_of, step_of
+from .destination import Progress
 from .interruption import Interruption, LocalFileError
 from .keeping import newest_whole
 from .remote_folder import RemoteFolder, checked_address
-from .transfer import Progress, Transfer
+from .transfer import Transfer
 from .uploading import say_again
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ...schemas.errors import DeliveryError
 from .bandwidth import Bandwidth
+from .destination import Progress
 from .interruption import Interruption, LocalFileError, Patience
 from .marker import COMPLETE, MARKS, UPLOADING, Marker, RemoteFile
 from .remote_folder import RemoteFolder
@@ -26,16 +27,6 @@ class Sent(NamedTuple):
     num_bytes: int
     was_there: bool
     """Whether all of it was there before."""
-
-
-@dataclass
-class Progress:
-    """How far the upload of a checkpoint is."""
-
-    num_files: int = 0
-    """Of the checkpoint; 0 until it is known."""
-    num_there: int = 0
-    """Of these, those that have arrived."""
 
 
 class Transfer:

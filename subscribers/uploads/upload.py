@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from ...bus.checks import check_count
-from ...bus.subscriber import Subscriber
-from ...schemas import RunFailed, Save, TrainBegin, TrainEnd
-from ...schemas.errors import ArgumentError, DeliveryError, nearest
-from .bandwidth import Bandwidth
+from ...schemas.errors import ArgumentError, nearest
+from .bandwidth import Bandwidth, check_limit
+from .bucket import Bucket
+from .checkpoint_uploads import CheckpointUploads
 from .contents import WHATS
-from .interruption import InterruptedUpload, Interruption, InThread
+from .interruption import Interruption
 from .remote_folder import RemoteFolder, checked_address, shown
 from .transfer import Transfer
 from .uploading import Uploading, say_again
 
 TRIES = 8
-ENDS_WITHIN_S = 0.1
-"""How long what is told to end may take before its thread is left behind."""
 
 
-class UploadCallback(Subscriber):
+class UploadCallback(CheckpointUploads):
     """Uploads each checkpoint that the run saves, to `<address>/checkpoint-<step>`.
 
     In the sidecar, one checkpoint after the other, while rotation waits for those that are still to
@@ -48,10 +45,6 @@ class UploadCallback(Subscriber):
         DeliveryError: in `open()`: the address cannot be written, or a package is missing.
     """
 
-    prefers_process: ClassVar[bool] = True
-    quarantine_after: ClassVar[int] = 1_000_000  # A server that is away for hours comes back.
-    reports: ClassVar[bool] = False
-
     def __init__(
         self,
         address: str | os.PathLike[str],
@@ -64,20 +57,16 @@ class UploadCallback(Subscriber):
     ) -> None:
         if what not in WHATS:
             raise ArgumentError(f"what={what!r}: {nearest(str(what), WHATS)}")
-        if max_mb_per_s is not None and not max_mb_per_s > 0:
-            raise ArgumentError(f"max_mb_per_s={max_mb_per_s!r}: give a number above 0, or None.")
+        super().__init__()
+        check_limit(max_mb_per_s)
         check_count("keep", keep, 1)
         check_count("tries", tries, 1)
         self.address = checked_address(address)
-        self.latest = ""
-        """The address of the checkpoint that was uploaded last; empty while none was."""
         self._options = dict(storage_options or {})
         self._what = what
         self._keep = keep
         self._max_mb_per_s = max_mb_per_s
         self._tries = tries
-        self._interruption = Interruption()
-        self._uploading: Uploading | None = None
 
     def made_with(self) -> dict[str, Any]:
         """Its arguments."""
@@ -92,10 +81,8 @@ class UploadCallback(Subscriber):
 
     def whereabouts(self) -> dict[str, str]:
         """The address, and that of the checkpoint that was uploaded last."""
-        if self._uploading is not None:
-            self.latest = self._uploading.latest
-        url = shown(self.address)
-        return {"url": url, "latest": self.latest} if self.latest else {"url": url}
+        url, latest = shown(self.address), self._latest()
+        return {"url": url, "latest": latest} if latest else {"url": url}
 
     def learn_whereabouts(self, found: Mapping[str, str]) -> None:
         """Takes the address of the checkpoint that was uploaded last."""
@@ -108,64 +95,5 @@ class UploadCallback(Subscriber):
         remote.probe()
         bandwidth = Bandwidth(self._max_mb_per_s, interruption.wait)
         transfer = Transfer(remote, bandwidth, interruption, self._tries, say_again)
-        self._uploading = Uploading(remote, transfer, interruption, self._what, self._keep)
-
-    def hurry(self) -> None:
-        """Ends the upload that is being made."""
-        self._interruption.set()
-
-    def on_train_begin(self, event: TrainBegin) -> None:
-        """Uploads what an earlier attempt of the run left to be uploaded."""
-        uploading = self._opened()
-        uploading.begin(event.run_id, Path(event.output_dir))
-
-        def catch_up() -> None:
-            if not event.again:
-                uploading.look_for_others()
-            uploading.upload_owed(event.step)
-
-        self._work(catch_up)
-
-    def on_save(self, event: Save) -> None:
-        """Uploads the checkpoint, then those that could not be uploaded before."""
-        uploading = self._opened()
-
-        def upload() -> None:
-            uploading.upload(Path(event.path), best=event.best)
-            uploading.upload_owed(event.step)
-
-        self._work(upload)
-
-    def on_train_end(self, event: TrainEnd) -> None:
-        """Tries what could not be uploaded before."""
-        self._upload_owed(event.step)
-
-    def on_run_failed(self, event: RunFailed) -> None:
-        """Tries what could not be uploaded before."""
-        self._upload_owed(event.step)
-
-    def close(self) -> None:
-        """Names what was not uploaded."""
-        uploading, self._uploading = self._uploading, None
-        if uploading is not None:
-            uploading.say_what_is_missing(type(self).__name__)
-
-    def _upload_owed(self, last_step: int) -> None:
-        uploading = self._opened()
-        self._work(lambda: uploading.upload_owed(last_step))
-
-    def _opened(self) -> Uploading:
-        assert self._uploading is not None, "open() comes first"
-        return self._uploading
-
-    def _work(self, job: Callable[[], None]) -> None:
-        """Does it in a thread that may be left behind, so that a server that does not answer cannot
-        keep this one from saying what was left."""
-        work = InThread(job, "stepbus-upload")
-        if work.wait(self._interruption, ENDS_WITHIN_S):
-            try:
-                work.result()
-                return
-            except InterruptedUpload:
-                pass
-        raise DeliveryError(f"The time for uploads to {shown(self.address)} is over.")
+        bucket = Bucket(remote, transfer, interruption, self._what, self._keep)
+        self._uploading = Uploading(bucket, most_owed=self._keep)

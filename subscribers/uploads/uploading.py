@@ -1,4 +1,4 @@
-"""The uploads of one run to one address: what is there, what is owed, what is left at the end."""
+"""The uploads of one run to one destination: what is there, what is owed, what is left."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...bus.diagnostics import get_logger
-from .bandwidth import BYTES_PER_MB
-from .contents import contents_of, run_of, step_of, whole_checkpoints
-from .interruption import Interruption, LocalFileError
-from .keeping import delete_old, whole_uploads
-from .remote_folder import RemoteFolder
-from .transfer import Progress, Transfer
+from .contents import MANIFEST, run_of, step_of, whole_checkpoints
+from .destination import Destination, Progress
+from .interruption import LocalFileError
 
 log = get_logger()
 
@@ -23,32 +20,28 @@ class Uploading:
     """Uploads checkpoints one after the other; used by one thread at a time.
 
     Args:
-        remote: the folder that they go to.
-        transfer: sends them.
-        interruption: ends it.
-        what: "all" or "model".
-        keep: how many of the run stay there; all where None.
+        destination: where they go.
+        most_owed: how many of the run, the newest, are worth sending later; all where None.
+        newest_alone: one is left out where a newer one of the run is on disk, whose turn comes.
     """
 
     def __init__(
-        self,
-        remote: RemoteFolder,
-        transfer: Transfer,
-        interruption: Interruption,
-        what: str,
-        keep: int | None,
+        self, destination: Destination, *, most_owed: int | None, newest_alone: bool = False
     ) -> None:
         self.latest = ""
         """The address of the one that was uploaded last."""
-        self._remote = remote
-        self._transfer = transfer
-        self._interruption = interruption
-        self._what = what
-        self._keep = keep
+        self._destination = destination
+        self._most_owed = most_owed
+        self._newest_alone = newest_alone
         self._run_id = ""
         self._output_dir: Path | None = None
         self._whole: set[Path] = set()
         self._tried: dict[Path, Progress] = {}
+
+    @property
+    def address(self) -> str:
+        """Where they go, as it is shown."""
+        return self._destination.address
 
     def begin(self, run_id: str, output_dir: Path) -> None:
         """Takes note of the run; what an earlier attempt left to be uploaded is owed."""
@@ -56,15 +49,8 @@ class Uploading:
         self._output_dir = output_dir
 
     def look_for_others(self) -> None:
-        """Says once if another run has uploaded to the address."""
-        others = {marker.run_id for marker in whole_uploads(self._remote).values()}
-        others -= {self._run_id, ""}
-        if others:
-            log.warning(
-                f"{self._remote.address} holds checkpoints of another run ({', '.join(others)}), "
-                "of which those of the same steps will be replaced: give each run an address of "
-                "its own."
-            )
+        """Says once if another run has uploaded to the destination what will be replaced."""
+        self._destination.look_for_others(self._run_id)
 
     def upload(self, folder: Path, *, best: bool = False) -> None:
         """Uploads a checkpoint as it is now, then deletes what is not to stay.
@@ -72,29 +58,29 @@ class Uploading:
         Raises:
             LocalFileError: a file of it is gone or was altered.
             InterruptedUpload: the time is over.
-            Exception: what the address raised.
+            Exception: what the destination raised.
         """
+        if self._newest_alone and self._is_outdated(folder):
+            self._tried.pop(folder, None)
+            return
         self._whole.discard(folder)
         progress = self._tried[folder] = Progress()
-        wanted = contents_of(folder, self._what, self._interruption, best=best)
-        sent = self._transfer.send(folder, wanted, progress)
+        told = self._destination.send(folder, progress, best=best)
         self._whole.add(folder)
         del self._tried[folder]
-        self.latest = self._remote.show(folder.name)
-        if not sent.was_there:
-            log.info(
-                f"{folder.name} was uploaded to {self._remote.address}: {sent.num_files} of "
-                f"{len(wanted.files)} files, {sent.num_bytes / BYTES_PER_MB:.1f} MB"
-            )
-        if self._keep is not None:
-            delete_old(self._remote, self._keep, wanted.run_id)
+        if self._newest_alone:
+            self._tried.clear()
+        self.latest = self._destination.show(folder.name)
+        if told:
+            log.info(f"{folder.name} was uploaded to {self.address}: {told}")
+        self._destination.delete_old(run_of(folder))
 
     def upload_owed(self, last_step: int) -> None:
-        """Uploads what is on disk and not at the address; of later steps events are to come.
+        """Uploads what is on disk and not at the destination; of later steps events are to come.
 
         Raises:
             InterruptedUpload: the time is over.
-            Exception: what the address raised.
+            Exception: what the destination raised.
         """
         for folder in self._owed(last_step):
             try:
@@ -103,7 +89,8 @@ class Uploading:
                 # Nobody holds the lease of one that an earlier attempt wrote.
                 log.warning(f"{folder.name} was not uploaded: {error}")
 
-    def _owed(self, last_step: float = math.inf) -> list[Path]:
+    def _own(self, last_step: float = math.inf) -> list[Path]:
+        """The run's checkpoints on disk, as they were written."""
         if self._output_dir is None:
             return []
         own = [
@@ -111,22 +98,29 @@ class Uploading:
             for folder in whole_checkpoints(self._output_dir)
             if (step_of(folder.name) or 0) <= last_step and run_of(folder) in ("", self._run_id)
         ]
-        if self._keep is not None:
-            own = own[-self._keep :]
+        return sorted(own, key=_written_at)
+
+    def _owed(self, last_step: float = math.inf) -> list[Path]:
+        own = self._own(last_step)
+        if self._most_owed is not None:
+            own = own[-self._most_owed :]
         return [folder for folder in own if folder not in self._whole]
 
+    def _is_outdated(self, folder: Path) -> bool:
+        own = self._own()
+        return folder in own[:-1] and _written_at(own[-1]) > _written_at(folder)
+
     def say_what_is_missing(self, name: str) -> None:
-        """Names the checkpoints that are not at the address, on behalf of a subscriber."""
+        """Names the checkpoints that are not there, on behalf of a subscriber."""
         owed = dict.fromkeys([*self._tried, *self._owed()])
         if not owed:
             return
         told = [self._describe(folder) for folder in list(owed)[-MOST_NAMED:]]
         before = f"{len(owed) - len(told)} others, " if len(owed) > len(told) else ""
-        last = next(reversed(owed))
+        advice = self._destination.advice(next(reversed(owed)))
         log.error(
-            f"{name}: not uploaded to {self._remote.address}: {before}{', '.join(told)}. A run "
-            "that goes on in the same folder sends what is missing, and so does "
-            f"upload_checkpoint({str(last)!r}, {self._remote.address!r})."
+            f"{name}: not uploaded to {self.address}: {before}{', '.join(told)}. A run that goes "
+            f"on in the same folder sends what is missing, and so does {advice}."
         )
 
     def _describe(self, folder: Path) -> str:
@@ -139,6 +133,13 @@ class Uploading:
 
 
 Say = Callable[[str, Exception, float], None]
+
+
+def _written_at(folder: Path) -> float:
+    try:
+        return (folder / MANIFEST).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def say_again(what: str, error: Exception, delay_s: float) -> None:

@@ -68,7 +68,6 @@ def test_everything_refused_is_named_with_its_line(tmp_path: Path) -> None:
         "deepspeed",
         "fsdp",
         "optim",
-        "push_to_hub",
         "neftune_noise_alpha",
         "lr_scheduler_type",
         "report_to='comet_ml'",
@@ -78,7 +77,6 @@ def test_everything_refused_is_named_with_its_line(tmp_path: Path) -> None:
         "trainer.hyperparameter_search",
         "trainer.train(trial=)",
         "trainer.accelerator",
-        "trainer.push_to_hub",
     }
     script = REFUSED.splitlines()
     assert "LOCAL_RANK" in script[lines["LOCAL_RANK"] - 1]
@@ -98,15 +96,11 @@ def test_every_supported_argument_works_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FORMER))
-def test_names_of_version_4_warn_or_wait_for_uploads(name: str, tmp_path: Path) -> None:
+def test_names_of_version_4_warn(name: str, tmp_path: Path) -> None:
     (finding,) = (f for f in of_arguments(f"{name}=x", tmp_path) if f.name == name)
-    if name.startswith("push_to_hub"):
-        assert finding.kind is Kind.UNKNOWN
-        assert "refused unless it is the default" in finding.text
-    else:
-        assert finding.kind is Kind.WARNS
-        assert "version 4" in finding.text
-        assert "write nothing" not in finding.text
+    assert finding.kind is Kind.WARNS
+    assert "version 4" in finding.text
+    assert "write nothing" not in finding.text
 
 
 @pytest.mark.parametrize("name", sorted(FORMER_REFUSED))
@@ -122,7 +116,8 @@ def test_names_of_version_4_that_are_gone_are_refused(name: str, tmp_path: Path)
         ("deepspeed='ds.json'", "deepspeed", Kind.REFUSED, "shards no model"),
         ("deepspeed=x", "deepspeed", Kind.UNKNOWN, "refused unless it is the default"),
         ("push_to_hub=False", "push_to_hub", Kind.WORKS, ""),
-        ("push_to_hub=True", "push_to_hub", Kind.REFUSED, "huggingface_hub"),
+        ("push_to_hub=True", "push_to_hub", Kind.WORKS, ""),
+        ("hub_model_id='my model'", "hub_model_id", Kind.REFUSED, "letters"),
         ("skip_memory_metrics=True", "skip_memory_metrics", Kind.WORKS, ""),
         ("skip_memory_metrics=False", "skip_memory_metrics", Kind.REFUSED, "memory"),
         ("hub_strategy='every_save'", "hub_strategy", Kind.WORKS, ""),
@@ -173,8 +168,6 @@ late.neftune_noise_alpha = 5
         "deepspeed",
         "fsdp",
         "fsdp_config",
-        "push_to_hub",
-        "hub_model_id",
         "neftune_noise_alpha",
     }
     assert set(names_of(findings, Kind.REFUSED)) == refused
@@ -266,13 +259,13 @@ class Board(TensorBoardCallback):
     def setup(self, args, state, model): ...
 """
     findings = findings_of(script, tmp_path)
-    assert names_of(findings, Kind.WORKS, "hook") == ["Mine.on_step_end", "Board.on_log"]
-    assert names_of(findings, Kind.UNKNOWN) == ["Mine.on_batch_end"]
-    assert names_of(findings, Kind.DIFFERS) == [
+    assert names_of(findings, Kind.WORKS, "hook") == [
+        "Mine.on_step_end",
         "Mine.on_push_begin",
-        "Mine.on_evaluate",
-        "Board.setup",
+        "Board.on_log",
     ]
+    assert names_of(findings, Kind.UNKNOWN) == ["Mine.on_batch_end"]
+    assert names_of(findings, Kind.DIFFERS) == ["Mine.on_evaluate", "Board.setup"]
 
 
 def test_calls_of_a_trackers_own_module_are_pointed_at(tmp_path: Path) -> None:

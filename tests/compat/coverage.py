@@ -25,6 +25,8 @@ IMPORTS = f"{HERE}imports.py::test_"
 CONSTRUCTOR = f"{HERE}constructor.py::test_"
 METHODS = f"{HERE}methods.py::test_"
 OVERRIDES = f"{HERE}overrides.py::test_"
+HUB = f"{HERE}arguments_of_the_hub.py::test_"
+CARD = f"{HERE}model_card.py::test_"
 ATTRIBUTES = f"{HERE}attributes.py::test_"
 SUBCLASSES = f"{BESIDE}subclasses.py::test_overrides"
 
@@ -70,12 +72,9 @@ CALLED: Table = {
     "floating_point_ops": f"{METHODS}cases[figures of GPT-2]",
     "is_world_process_zero": f"{METHODS}cases[figures of a regression]",
     "is_local_process_zero": f"{METHODS}cases[figures of a regression]",
+    "push_to_hub": f"{HUB}push_to_hub_leaves_what_the_reference_leaves",
+    "create_model_card": f"{CARD}a_card_is_that_of_the_reference",
     **dict.fromkeys(trainer_names.NOT_OVERRIDDEN, f"{METHODS}cases[parts]"),
-}
-
-UPLOAD_METHODS: Table = {
-    name: f"{METHODS}uploads_are_refused_until_they_are_built[{name}]"
-    for name in trainer_names.UPLOAD_METHODS
 }
 
 OVERRIDDEN: Table = {
@@ -97,6 +96,8 @@ OVERRIDDEN: Table = {
     "get_decay_parameter_names": f"{SUBCLASSES}[get_decay_parameter_names]",
     "save_model": f"{OVERRIDES}overrides[save_model]",
     "_save": f"{SUBCLASSES}[_save]",
+    "push_to_hub": f"{HUB}overrides_are_called",
+    "create_model_card": f"{HUB}overrides_are_called",
 }
 
 NEVER_CALLED: Table = {
@@ -147,7 +148,7 @@ MEMBERS: Table = {
     "set_optimizer": f"{_SETTER}[set_optimizer]",
     "set_lr_scheduler": f"{_SETTER}[set_lr_scheduler]",
     "set_dataloader": f"{_SETTER}[set_dataloader]",
-    "set_push_to_hub": f"{ATTRIBUTES}the_ninth_setter_is_that_of_uploads",
+    "set_push_to_hub": f"{ATTRIBUTES}the_ninth_setter_is_that_of_the_hub",
     "ddp_timeout_delta": "tests/schemas/test_argument_methods.py::"
     "test_a_property_is_that_of_the_reference",
 }
@@ -222,7 +223,6 @@ TABLES: dict[str, Table] = {
     "former arguments": FORMER_ARGUMENTS,
     "constructor": CONSTRUCTED,
     "called": CALLED,
-    "uploads": UPLOAD_METHODS,
     "overridden": OVERRIDDEN,
     "never called": NEVER_CALLED,
     "read": READ,

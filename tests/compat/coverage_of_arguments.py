@@ -21,6 +21,7 @@ OPTIMIZERS = f"{BESIDE}optimizers.py::test_optimizers"
 SCHEDULES = f"{BESIDE}optimizers.py::test_schedules"
 STRATEGIES = f"{BESIDE}strategies.py::test_"
 METRICS = f"{EVALUATION}metrics_are_given_what_they_are_given_there"
+HUB = f"{HERE}arguments_of_the_hub.py::test_"
 LOADERS = f"{DATA}loaders_are_made_with_what_the_reference_makes_them_with"
 BEST = f"{EVALUATION}the_best_model_is_that_of_the_reference"
 
@@ -114,6 +115,13 @@ ARGUMENTS: Table = {
     "label_names": f"{DATA}columns[label_names]",
     "train_sampling_strategy": f"{DATA}order[group_by_length]",
     "length_column_name": f"{BESIDE}data.py::test_order",
+    "push_to_hub": f"{HUB}a_training_leaves_what_the_reference_leaves[every_save]",
+    "hub_model_id": f"{HUB}a_training_leaves_what_the_reference_leaves[every_save]",
+    "hub_strategy": f"{HUB}a_training_leaves_what_the_reference_leaves",
+    "hub_token": f"{HUB}a_token_is_used_and_written_nowhere",
+    "hub_private_repo": f"{HUB}a_repository_that_is_made_is_private_where_that_is_asked_for",
+    "hub_always_push": f"{HUB}a_training_leaves_what_the_reference_leaves",
+    "hub_revision": f"{HUB}a_branch_is_pushed_to",
     "nan_policy": "tests/engine/test_non_finite.py::test_a_stop_policy_stops_at_that_very_step",
     "preemption_budget_s": (
         "tests/engine/test_stop_signals.py::"
@@ -127,7 +135,7 @@ ARGUMENTS: Table = {
 
 REFUSED_ARGUMENTS: Table = {
     name: f"{REFUSED}an_argument_is_refused_before_anything_is_written[{name}]"
-    for name in argument_names.REFUSED.keys() | argument_names.UPLOADS
+    for name in argument_names.REFUSED
 }
 
 FORMER_ARGUMENTS: Table = {

@@ -154,11 +154,16 @@ def test_a_setter_has_the_effect_that_it_has_there(check: Check, setter: str) ->
     check(Case(setter, script=script))
 
 
-def test_the_ninth_setter_is_that_of_uploads(tmp_path: Path) -> None:
-    args = make(STEPBUS, tmp_path).args
-    with pytest.raises(ValueError, match="uploads are not built yet"):
-        args.set_push_to_hub("me/model")
-    found = {name for name in dir(args) if name.startswith("set_")}
+def test_the_ninth_setter_is_that_of_the_hub(tmp_path: Path) -> None:
+    def pushing(library: Library) -> Any:
+        args = make(library, tmp_path).args
+        args.set_push_to_hub("me/model", "checkpoint", "secret", True, always_push=True)
+        return {name: value for name, value in vars(args).items() if "hub" in name}
+
+    theirs, ours = of_both(pushing)
+    assert {name: getattr(value, "value", value) for name, value in theirs.items()} == ours
+    assert ours["push_to_hub"] is True
+    found = {name for name in dir(make(STEPBUS, tmp_path).args) if name.startswith("set_")}
     assert found == {*SETTERS, "set_push_to_hub"}
 
 

@@ -26,11 +26,10 @@ transformers = import_module("transformers")
 ROOT = Path(__file__).resolve().parents[2]
 LISTED: dict[str, set[str]] = {
     "arguments": set(arguments.SUPPORTED | arguments.OWN),
-    "refused arguments": {*arguments.REFUSED, *arguments.UPLOADS},
+    "refused arguments": set(arguments.REFUSED),
     "former arguments": {*arguments.FORMER, *arguments.FORMER_REFUSED},
     "constructor": {*names.CONSTRUCTOR, "tokenizer"},
     "called": set(names.CALLED),
-    "uploads": set(names.UPLOAD_METHODS),
     "overridden": set(names.OVERRIDABLE),
     "never called": {*names.REFUSED_METHODS, *names.FORMER_METHODS},
     "read": set(names.ATTRIBUTES),
@@ -43,7 +42,7 @@ OF_THE_REFERENCE_ALONE = {"default_optim", "is_torch_greater_or_equal_than_2_8"}
 
 def test_every_argument_of_the_reference_is_on_a_list() -> None:
     fields = {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
-    known = arguments.SUPPORTED | arguments.REFUSED.keys() | arguments.UPLOADS
+    known = arguments.SUPPORTED | arguments.REFUSED.keys()
     assert fields - known == set(), "support or refuse each"
 
 
@@ -55,7 +54,7 @@ def test_every_argument_of_the_constructor_is_on_a_list() -> None:
 def test_every_public_method_of_the_reference_is_on_a_list() -> None:
     public = {name for name in dir(transformers.Trainer) if not name.startswith("_")}
     methods = {name for name in public if callable(getattr(transformers.Trainer, name))}
-    known = names.CALLED | names.OVERRIDABLE | names.UPLOAD_METHODS | names.REFUSED_METHODS.keys()
+    known = names.CALLED | names.OVERRIDABLE | names.REFUSED_METHODS.keys()
     attributes = names.ATTRIBUTES | names.UNSUPPORTED_ATTRIBUTES.keys()
     assert methods - known == set(), "support or refuse each"
     assert public - methods - attributes == set(), "support or refuse each"

@@ -50,9 +50,12 @@ FORMERLY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"torchdynamo": "eager", "max_steps": 2},
         {"torch_compile_backend": "eager"},
     ),
-    "push_to_hub_model_id": ({"push_to_hub_model_id": None}, {}),
-    "push_to_hub_organization": ({"push_to_hub_organization": None}, {}),
-    "push_to_hub_token": ({"push_to_hub_token": None}, {}),
+    "push_to_hub_model_id": ({"push_to_hub_model_id": "one"}, {"hub_model_id": "one"}),
+    "push_to_hub_organization": (
+        {"push_to_hub_organization": "they", "hub_model_id": "one"},
+        {"hub_model_id": "they/one"},
+    ),
+    "push_to_hub_token": ({"push_to_hub_token": "secret"}, {"hub_token": "secret"}),
 }
 """A former name with other arguments, and what replaces it in the reference."""
 OF_TEXTS = {"group_by_length", "include_tokens_per_second", "include_inputs_for_metrics"}

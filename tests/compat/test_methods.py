@@ -211,13 +211,6 @@ def test_a_log_adds_the_epoch_and_a_row(tmp_path: Path) -> None:
     assert ours == theirs == {"own": 1.5, "epoch": 1.0, "step": 3}
 
 
-@pytest.mark.parametrize("method", ["push_to_hub", "create_model_card"])
-def test_uploads_are_refused_until_they_are_built(tmp_path: Path, method: str) -> None:
-    trainer = make(STEPBUS, tmp_path)
-    with pytest.raises(AttributeError, match=f"no {method}: stepbus uploads nothing yet"):
-        getattr(trainer, method)()
-
-
 def test_searches_are_refused(tmp_path: Path) -> None:
     trainer = make(STEPBUS, tmp_path, given={"model_init": lambda: Regression()})
     with pytest.raises(ValueError, match=r"train\(trial=...\) is not supported"):

@@ -56,8 +56,11 @@ ROWS: list[tuple[str, Any, dict[str, Any]]] = [
     ("fp16_backend", "auto", {}),
     ("torchdynamo", "eager", {"torch_compile_backend": "eager", "torch_compile": True}),
     ("push_to_hub_model_id", None, {"hub_model_id": None}),
+    ("push_to_hub_model_id", "model", {"hub_model_id": "model"}),
     ("push_to_hub_organization", None, {"hub_model_id": None}),
+    ("push_to_hub_organization", "they", {"hub_model_id": "they/out"}),
     ("push_to_hub_token", None, {"hub_token": None}),
+    ("push_to_hub_token", "secret", {"hub_token": "secret"}),
 ]
 
 CLASHES: list[tuple[dict[str, Any], str]] = [
@@ -90,8 +93,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("warmup_ratio", -0.1, "is -0.1: it should be at least 0 and below 1"),
     ("warmup_ratio", float("nan"), "is nan: it should be at least 0 and below 1"),
     ("warmup_ratio", float("inf"), "is inf: it should be at least 0 and below 1"),
-    ("push_to_hub_model_id", "me/model", "hub_model_id is 'me/model': uploads are not built yet"),
-    ("push_to_hub_token", "secret", "hub_token is <HUB_TOKEN>: uploads are not built yet"),
+    ("push_to_hub_model_id", "my model", "hub_model_id is 'my model': it should have letters"),
+    ("push_to_hub_token", ["secret"], "hub_token is <HUB_TOKEN>: it should be a valid string"),
     ("evaluation_strategy", "often", "eval_strategy is 'often': it should be one of 'no'"),
 ]
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from stepbus.schemas import TrainingArguments
-from stepbus.schemas.argument_names import REFUSED, SUPPORTED, UPLOADS
+from stepbus.schemas.argument_names import REFUSED, SUPPORTED
 
-LISTED = sorted(SUPPORTED | set(REFUSED) | UPLOADS)
+LISTED = sorted(SUPPORTED | set(REFUSED))
 
 SETTERS: list[tuple[str, dict[str, Any]]] = [
     ("set_training", {}),

@@ -64,6 +64,8 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--local_rank 0 --warmup_steps 0.1", {"local_rank": 0, "warmup_steps": 0.1}),
     ("--logging_dir logs", {"logging_dir": "logs"}),
     ("--drain_timeout_s 5", {"drain_timeout_s": 5}),
+    ("--push_to_hub --hub_private_repo", {"push_to_hub": True, "hub_private_repo": True}),
+    ("--hub_model_id me/model --hub_strategy end", {"hub_strategy": "end"}),
 ]
 
 
@@ -82,7 +84,7 @@ def test_no_flags_give_the_defaults() -> None:
     ("line", "message"),
     [
         ("--deepspeed ds.json", r"deepspeed is 'ds\.json': stepbus shards no model"),
-        ("--push_to_hub --hub_token very-secret", "push_to_hub is True: uploads are not built"),
+        ("--push_to_hub --hub_token very-secret --hub_model_id a..b", r"hub_model_id is 'a\.\.b'"),
         ("--optim adafactor", r"pass optimizers=\(optimizer, None\)"),
         ("--fsdp full_shard", "fsdp is 'full_shard'"),
         ("--ddp_find_unused_parameters False", "ddp_find_unused_parameters is False"),

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from stepbus.schemas import ArgumentError, TrainingArguments
-from stepbus.schemas.argument_names import FORMER, FORMER_REFUSED, OWN, REFUSED, SUPPORTED, UPLOADS
+from stepbus.schemas.argument_names import FORMER, FORMER_REFUSED, OWN, REFUSED, SUPPORTED
 
-LISTED = sorted(SUPPORTED | set(REFUSED) | UPLOADS)
+LISTED = sorted(SUPPORTED | set(REFUSED))
 
 OUR_DEFAULTS = {"output_dir": "trainer_output", "report_to": None}
 """Differences on purpose; the reference, too, fills in the folder."""
@@ -101,6 +101,13 @@ SAMPLES: dict[str, Any] = {
     "length_column_name": "n",
     "do_eval": True,
     "enable_jit_checkpoint": True,
+    "push_to_hub": True,
+    "hub_model_id": "me/model",
+    "hub_strategy": "all_checkpoints",
+    "hub_token": "secret",
+    "hub_private_repo": True,
+    "hub_always_push": True,
+    "hub_revision": "a-branch",
 }
 
 TOGETHER: list[dict[str, Any]] = [
@@ -203,11 +210,13 @@ def test_the_enums_of_the_reference_are_taken() -> None:
         save_strategy=utils.SaveStrategy.EPOCH,
         lr_scheduler_type=utils.SchedulerType.COSINE,
         optim=names.SGD,
+        hub_strategy=utils.HubStrategy.CHECKPOINT,
     )
     taken = (args.eval_strategy, args.save_strategy, args.lr_scheduler_type, args.optim)
     assert taken == ("epoch", "epoch", "cosine", "sgd")
     assert args.eval_strategy == utils.IntervalStrategy.EPOCH
     assert args.optim == names.SGD
+    assert args.hub_strategy == "checkpoint"
 
 
 def test_every_other_optimizer_of_the_reference_is_refused_by_name() -> None:

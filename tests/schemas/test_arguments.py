@@ -17,7 +17,7 @@ from stepbus.schemas import (
     SchedulerType,
     TrainingArguments,
 )
-from stepbus.schemas.argument_names import KEPT, OWN, REFUSED, SUPPORTED, UPLOADS
+from stepbus.schemas.argument_names import KEPT, OWN, REFUSED, SUPPORTED
 from stepbus.schemas.strategies import SCHEDULES, steps_of
 
 OUR_DEFAULTS = {
@@ -42,8 +42,8 @@ def made(name: str, value: Any) -> Any:
 
 def test_the_arguments_are_those_that_are_listed() -> None:
     names = {field.name for field in dataclasses.fields(TrainingArguments)}
-    assert names == SUPPORTED | OWN | KEPT | set(REFUSED) | UPLOADS
-    lists = [SUPPORTED, OWN, KEPT, set(REFUSED), UPLOADS]
+    assert names == SUPPORTED | OWN | KEPT | set(REFUSED)
+    lists = [SUPPORTED, OWN, KEPT, set(REFUSED)]
     assert sum(map(len, lists)) == len(names)
 
 
@@ -190,4 +190,4 @@ def test_batch_sizes_are_those_of_the_one_device() -> None:
 def test_every_argument_that_is_obeyed_is_described() -> None:
     described = TrainingArguments.__pydantic_fields__  # type: ignore[attr-defined]
     silent = {name for name, field in described.items() if not field.description}
-    assert silent == set(REFUSED) | UPLOADS
+    assert silent == set(REFUSED)

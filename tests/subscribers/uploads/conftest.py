@@ -1,9 +1,10 @@
-"""A bucket on loopback, and runs that write checkpoints."""
+"""A bucket and a Hub on loopback."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import fsspec
 import pytest
 
 from tests.subscribers.uploads.bucket import S3Server
+from tests.subscribers.uploads.hub_server import TOKEN, HubServer
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +61,40 @@ def local_files(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+@pytest.fixture(scope="session")
+def hub_server() -> Iterator[HubServer]:
+    server = HubServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub(
+    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[HubServer]:
+    """The Hub on loopback, without what a former test left there, for this process and those that
+    it starts; with a token."""
+    constants = import_module("huggingface_hub.constants")
+    home = tmp_path / "huggingface"
+    settings = {
+        "HF_ENDPOINT": hub_server.url,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": TOKEN,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub_server.url)
+    hub_server.repositories.clear()
+    hub_server.stored.clear()
+    hub_server.requests.clear()
+    yield hub_server
+    hub_server.before = lambda asked: None
+    hub_server.refuses = "nothing"

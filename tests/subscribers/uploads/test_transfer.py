@@ -18,6 +18,7 @@ from stepbus import (
 )
 from stepbus.subscribers.uploads.bandwidth import Bandwidth
 from stepbus.subscribers.uploads.contents import contents_of
+from stepbus.subscribers.uploads.destination import Progress
 from stepbus.subscribers.uploads.interruption import (
     InterruptedUpload,
     Interruption,
@@ -26,7 +27,7 @@ from stepbus.subscribers.uploads.interruption import (
 from stepbus.subscribers.uploads.keeping import delete_old, newest_whole, whole_uploads
 from stepbus.subscribers.uploads.marker import MARKS
 from stepbus.subscribers.uploads.remote_folder import RemoteFolder
-from stepbus.subscribers.uploads.transfer import Progress, Transfer
+from stepbus.subscribers.uploads.transfer import Transfer
 from tests.subscribers.uploads.conftest import local_files
 
 OUTSIDE = json.dumps(

@@ -1,6 +1,7 @@
 """A tiny training that saves checkpoints; also a program that is killed in the middle of it.
 
-Arguments: an output folder, an address, its storage options as JSON, and "resume" or "anew".
+Arguments: an output folder, an address or "hub:" and a repository, storage options as JSON, and
+"resume" or "anew".
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from stepbus import RunSummary, TrainingArguments, TrainingRun, UploadCallback
+from stepbus import HubCallback, RunSummary, TrainingArguments, TrainingRun, UploadCallback
 
 
 def train(
@@ -23,6 +24,7 @@ def train(
     max_steps: int = 3,
     width: int = 64,
     in_step: Callable[[int], None] = lambda step: None,
+    on_run: Callable[[TrainingRun], object] = lambda run: None,
     **options: Any,
 ) -> RunSummary:
     """Saves at each step, unless told otherwise; `in_step` is called before a step's end."""
@@ -34,6 +36,7 @@ def train(
     loader = [torch.randn(4, width) for _ in range(max_steps)]
     callbacks = [] if callback is None else [callback]
     with TrainingRun(args, model=model, optimizer=optimizer, callbacks=callbacks) as run:
+        on_run(run)
         for step, batch in enumerate(run.steps(loader), 1):
             model(batch).square().mean().backward()
             optimizer.step()
@@ -46,5 +49,9 @@ def train(
 
 if __name__ == "__main__":
     output_dir, address, options, how = sys.argv[1:]
-    callback = UploadCallback(address, storage_options=json.loads(options))
+    callback: HubCallback | UploadCallback
+    if address.startswith("hub:"):
+        callback = HubCallback(address.removeprefix("hub:"), strategy="all_checkpoints")
+    else:
+        callback = UploadCallback(address, storage_options=json.loads(options))
     train(Path(output_dir), callback, resume_from_checkpoint=how == "resume")

@@ -16,8 +16,6 @@ from ...schemas.argument_names import (
     OWN,
     REFUSED,
     SUPPORTED,
-    UPLOAD_INSTEAD,
-    UPLOADS,
 )
 from ...schemas.errors import ArgumentError, nearest
 from .findings import Findings
@@ -29,7 +27,7 @@ NOT_LITERAL = object()
 
 WHAT = "argument"
 
-KNOWN = SUPPORTED | OWN | KEPT | REFUSED.keys() | UPLOADS | FORMER.keys() | FORMER_REFUSED.keys()
+KNOWN = SUPPORTED | OWN | KEPT | REFUSED.keys() | FORMER.keys() | FORMER_REFUSED.keys()
 
 DEPENDENT = frozenset(
     """
@@ -70,7 +68,7 @@ def check_argument(argument: Keyword, found: Findings, own: frozenset[str] = fro
         return
     if name == "report_to":
         _check_report_to(argument.value, line, found)
-    elif name in REFUSED or name in UPLOADS:
+    elif name in REFUSED:
         _check_default(name, value, line, found)
     elif name in FORMER_REFUSED:
         found.refused(line, WHAT, name, FORMER_REFUSED[name])
@@ -81,7 +79,7 @@ def check_argument(argument: Keyword, found: Findings, own: frozenset[str] = fro
     elif (problem := refusal(name, value)) is not None:
         found.refused(line, WHAT, name, problem)
     elif name in FORMER:
-        _check_former(name, value, line, found)
+        _check_former(name, line, found)
     elif name in _DIFFERENT and value in (_DIFFERENT[name][0], NOT_LITERAL):
         found.differs(line, WHAT, name, _DIFFERENT[name][1])
     else:
@@ -115,33 +113,21 @@ def contradiction(values: dict[str, Any]) -> str | None:
     return None
 
 
-def _check_default(
-    name: str, value: Any, line: int, found: Findings, shown: str | None = None
-) -> None:
-    """One that must stay at its default.
-
-    Args:
-        shown: what the script calls it, where that is not its name of today.
-    """
-    shown = shown or name
-    instead = REFUSED.get(name, UPLOAD_INSTEAD)
+def _check_default(name: str, value: Any, line: int, found: Findings) -> None:
+    """One that must stay at its default."""
+    instead = REFUSED[name]
     if value is NOT_LITERAL:
-        found.unknown(line, WHAT, shown, f"refused unless it is the default: {instead}")
+        found.unknown(line, WHAT, name, f"refused unless it is the default: {instead}")
     elif refusal(name, value) is not None:
-        found.refused(line, WHAT, shown, instead)
+        found.refused(line, WHAT, name, instead)
     else:
-        found.works(line, WHAT, shown, "the default")
+        found.works(line, WHAT, name, "the default")
 
 
-def _check_former(name: str, value: Any, line: int, found: Findings) -> None:
+def _check_former(name: str, line: int, found: Findings) -> None:
     """One that version 4 called otherwise."""
-    new = FORMER[name]
-    if new.partition(",")[0] in UPLOADS:
-        _check_default(new.partition(",")[0], value, line, found, shown=name)
-    else:
-        found.warns(
-            line, WHAT, name, f"version 4's name; write {new}".replace("write nothing: ", "")
-        )
+    text = f"version 4's name; write {FORMER[name]}".replace("write nothing: ", "")
+    found.warns(line, WHAT, name, text)
 
 
 def _check_report_to(value: ast.expr, line: int, found: Findings) -> None:

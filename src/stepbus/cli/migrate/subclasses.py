@@ -85,8 +85,6 @@ def _check_hook(method: _AnyFunction, shown: str, found: Findings) -> None:
         found.unknown(line, "hook", shown, f"no event calls it{hint}")
     elif isinstance(method, ast.AsyncFunctionDef):
         found.refused(line, "hook", shown, "hooks are not async: make it a Subscriber")
-    elif name == "on_push_begin":
-        found.differs(line, "hook", shown, "not called until uploads are built")
     elif "tokenizer" in {a.arg for a in [*method.args.args, *method.args.kwonlyargs]}:
         found.differs(line, "hook", shown, "the keyword is processing_class, as in version 5")
     else:

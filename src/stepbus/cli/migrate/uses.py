@@ -13,7 +13,6 @@ from ...schemas.trainer_names import (
     OVERRIDABLE,
     REFERENCE_METHODS,
     UNSUPPORTED_ATTRIBUTES,
-    UPLOAD_METHODS,
     instead_of_method,
 )
 from .argument_values import check_argument
@@ -107,7 +106,7 @@ class UseChecker:
         what = "method" if name in REFERENCE_METHODS or name in FORMER_METHODS else "attribute"
         if name in UNSUPPORTED_ATTRIBUTES:
             self._found.refused(line, what, shown, UNSUPPORTED_ATTRIBUTES[name])
-        elif name in UPLOAD_METHODS or name in REFERENCE_METHODS - SUPPORTED:
+        elif name in REFERENCE_METHODS - SUPPORTED:
             # What a subclass has of its own is judged where it is defined.
             if name not in own or isinstance(node.ctx, ast.Store):
                 self._found.refused(line, what, shown, instead_of_method(name))
