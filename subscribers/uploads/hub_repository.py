@@ -12,7 +12,13 @@ from typing import Any
 
 from ...schemas.errors import DeliveryError
 from .bandwidth import Bandwidth
-from .interruption import Interruption, LocalFileError, RefusedUpload, within
+from .interruption import (
+    InterruptedUpload,
+    Interruption,
+    LocalFileError,
+    RefusedUpload,
+    within,
+)
 from .paced_file import PacedFile
 
 OPEN_WITHIN_S = 12.0
@@ -228,18 +234,20 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _status_of(error) in REFUSALS:
-            raise RefusedUpload(_said(error)) from error
+        for cause in _causes_of(error):
+            if isinstance(cause, InterruptedUpload):
+                raise cause from None
+            if isinstance(cause, FileNotFoundError):
+                raise LocalFileError(f"{cause.filename} is gone") from error
+            if getattr(getattr(cause, "response", None), "status_code", None) in REFUSALS:
+                raise RefusedUpload(_said(error)) from error
         raise
 
 
-def _status_of(error: BaseException | None) -> int | None:
+def _causes_of(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status
+        yield error
         error = error.__cause__
-    return None
 
 
 def _said(error: Exception) -> str:
