@@ -170,13 +170,19 @@ class CallbackList:
         found = (str(getattr(callback, "pushes_to", "")) for callback in self.callbacks)
         return next((repository for repository in found if repository), "")
 
-    def subscribe(self, bus: EventBus) -> None:
-        """Subscribes all that listen concurrently; nested calls count."""
+    def subscribe(self, bus: EventBus, *, trains: bool = True) -> None:
+        """Subscribes all that listen concurrently; nested calls count.
+
+        Args:
+            trains: False for a session of evaluations and logs, of which those who say so by an
+                attribute `only_trains` hear nothing.
+        """
         self._depth += 1
         if self._depth == 1:
             self._bus = bus
             for callback in self.callbacks:
-                self._subscribe(callback, bus)
+                if trains or not getattr(callback, "only_trains", False):
+                    self._subscribe(callback, bus)
 
     def serve(self, run_id: str) -> None:
         """Has those that listen concurrently get the events of a run; of others they get none."""

@@ -112,7 +112,7 @@ class Ending:
             DeliveryError: a required subscriber could not be set up.
         """
         self._subscribed = True
-        self._callbacks.subscribe(self._bus)
+        self._callbacks.subscribe(self._bus, trains=self._front_end.trains)
         self._bus.hold()
         self._holds_bus = True
 

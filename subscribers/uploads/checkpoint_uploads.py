@@ -26,6 +26,8 @@ class CheckpointUploads(Subscriber):
     prefers_process: ClassVar[bool] = True
     quarantine_after: ClassVar[int] = 1_000_000  # A server that is away for hours comes back.
     reports: ClassVar[bool] = False
+    only_trains: ClassVar[bool] = True
+    """There is nothing to upload outside of a training: it need not be connected."""
 
     def __init__(self) -> None:
         self.latest = ""

@@ -232,6 +232,15 @@ def test_a_missing_token_is_an_error_before_the_first_step(
     assert not hub.requests
 
 
+def test_an_evaluation_asks_nothing_of_the_hub(tmp_path: Path, hub: HubServer) -> None:
+    trainer = pushing(STEPBUS, tmp_path)
+    assert hub.requests
+    hub.requests.clear()
+    trainer.evaluate()
+    trainer.log({"one": 1.0})
+    assert not hub.requests
+
+
 def test_a_folder_s_name_that_the_hub_does_not_take_asks_for_another(
     tmp_path: Path, hub: HubServer
 ) -> None:

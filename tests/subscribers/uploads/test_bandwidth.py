@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stepbus import upload_checkpoint
 from stepbus.subscribers.uploads.bandwidth import BYTES_PER_MB, Bandwidth
 from stepbus.subscribers.uploads.contents import contents_of
+from stepbus.subscribers.uploads.destination import Progress
 from stepbus.subscribers.uploads.interruption import Interruption
 from stepbus.subscribers.uploads.remote_folder import (
     BLOCK_BYTES,
@@ -19,7 +20,7 @@ from stepbus.subscribers.uploads.remote_folder import (
     RemoteFolder,
     part_size,
 )
-from stepbus.subscribers.uploads.transfer import Progress, Transfer
+from stepbus.subscribers.uploads.transfer import Transfer
 
 
 class FakeTime:
