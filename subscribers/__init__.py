@@ -18,6 +18,8 @@ from .trackers import (
     KubeflowCallback,
     MLflowCallback,
     RunStatus,
+    SwanLabCallback,
+    TrackioCallback,
     WandbCallback,
 )
 from .uploads import (
@@ -48,8 +50,10 @@ __all__ = [
     "Reporter",
     "RunStatus",
     "StructuredLog",
+    "SwanLabCallback",
     "TensorBoardCallback",
     "Tracker",
+    "TrackioCallback",
     "UploadCallback",
     "WandbCallback",
     "WebhookCallback",

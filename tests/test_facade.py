@@ -26,7 +26,8 @@ OptimizerStep
 OptimizerStepSkipped PreOptimizerStep Predict PredictionOutput PredictionStep PrinterCallback
 ProgressCallback PushBegin Resumed RunCost RunFailed RunStatus RunSummary Save SaveStrategy
 SchedulerType Stalled StepBegin StepEnd StepbusError StructuredLog Subscriber SubscriberBehind
-SubscriberFailed SubstepEnd TensorBoardCallback TrainBegin TrainEnd TrainOutput Trainer
+SubscriberFailed SubstepEnd SwanLabCallback TensorBoardCallback TrackioCallback
+TrainBegin TrainEnd TrainOutput Trainer
 TrainerCallback
 TrainerControl TrainerState TrainingArguments TrainingEvent TrainingRun TransformersBridge
 UnknownEvent UnreachableError UploadCallback Verdict Vote VotePolicy WandbCallback

@@ -108,7 +108,9 @@ if TYPE_CHECKING:
     from .subscribers import ProgressCallback as ProgressCallback
     from .subscribers import RunStatus as RunStatus
     from .subscribers import StructuredLog as StructuredLog
+    from .subscribers import SwanLabCallback as SwanLabCallback
     from .subscribers import TensorBoardCallback as TensorBoardCallback
+    from .subscribers import TrackioCallback as TrackioCallback
     from .subscribers import UploadCallback as UploadCallback
     from .subscribers import WandbCallback as WandbCallback
     from .subscribers import WebhookCallback as WebhookCallback
@@ -218,7 +220,9 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "ProgressCallback",
         "RunStatus",
         "StructuredLog",
+        "SwanLabCallback",
         "TensorBoardCallback",
+        "TrackioCallback",
         "UploadCallback",
         "WandbCallback",
         "WebhookCallback",

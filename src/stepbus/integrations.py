@@ -18,14 +18,15 @@ if TYPE_CHECKING:
         FlyteCallback,
         KubeflowCallback,
         MLflowCallback,
+        SwanLabCallback,
         TensorBoardCallback,
+        TrackioCallback,
         WandbCallback,
     )
 
 _TO_COME = frozenset(
     """
-    AzureMLCallback ClearMLCallback CometCallback DagsHubCallback SwanLabCallback
-    TrackioCallback
+    AzureMLCallback ClearMLCallback CometCallback DagsHubCallback
     """.split()
 )
 
@@ -35,7 +36,9 @@ __all__ = [
     "FlyteCallback",
     "KubeflowCallback",
     "MLflowCallback",
+    "SwanLabCallback",
     "TensorBoardCallback",
+    "TrackioCallback",
     "WandbCallback",
 ]
 

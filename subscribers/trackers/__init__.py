@@ -7,6 +7,8 @@ from .experiment_run import ExperimentRun, RunStatus
 from .flyte import FlyteCallback
 from .kubeflow import KubeflowCallback
 from .mlflow import MLflowCallback
+from .swanlab import SwanLabCallback
+from .trackio import TrackioCallback
 from .wandb import WandbCallback
 
 __all__ = [
@@ -18,5 +20,7 @@ __all__ = [
     "KubeflowCallback",
     "MLflowCallback",
     "RunStatus",
+    "SwanLabCallback",
+    "TrackioCallback",
     "WandbCallback",
 ]

@@ -26,16 +26,18 @@ get_scheduler get_last_checkpoint set_seed enable_full_determinism default_data_
 DefaultDataCollator
 CodeCarbonCallback FlyteCallback KubeflowCallback MLflowCallback WandbCallback
 DVCLiveCallback
+TrackioCallback
+SwanLabCallback
 """.split()
 HOMES = ("", ".trainer_utils", ".trainer_callback", ".integrations")
 RENAMED: dict[str, dict[str, str]] = {}
 """Parameters that go by another name."""
 TRACKERS = """
-CodeCarbonCallback DVCLiveCallback FlyteCallback KubeflowCallback MLflowCallback
-TensorBoardCallback WandbCallback
+CodeCarbonCallback DVCLiveCallback FlyteCallback KubeflowCallback MLflowCallback SwanLabCallback
+TensorBoardCallback TrackioCallback WandbCallback
 """.split()
 TO_COME = """
-AzureMLCallback ClearMLCallback CometCallback DagsHubCallback SwanLabCallback TrackioCallback
+AzureMLCallback ClearMLCallback CometCallback DagsHubCallback
 """.split()
 
 
