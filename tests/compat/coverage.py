@@ -14,6 +14,7 @@ from tests.compat.coverage_of_arguments import (
     REFUSED_ARGUMENTS,
     Table,
 )
+from tests.compat.test_imports import TRACKERS
 
 HERE = "tests/compat/test_"
 BESIDE = "tests/differential/test_"
@@ -164,9 +165,7 @@ IMPORTED: Table = {
     "PrinterCallback": f"{LOGS}the_printer_prints_the_figures_of_the_reference_but_rates",
     "ProgressCallback": f"{LOGS}the_display_is_that_of_the_reference",
     "EarlyStoppingCallback": f"{BESIDE}best_model.py::test_early_stopping",
-    "MLflowCallback": f"{IMPORTS}a_tracker_s_callback_is_in_integrations_too",
-    "TensorBoardCallback": f"{IMPORTS}a_tracker_s_callback_is_in_integrations_too",
-    "WandbCallback": f"{IMPORTS}a_tracker_s_callback_is_in_integrations_too",
+    **dict.fromkeys(TRACKERS, f"{IMPORTS}a_tracker_s_callback_is_in_integrations_too"),
     "EvalPrediction": f"{TRAINER}predictions.py::"
     "test_an_eval_prediction_unpacks_and_indexes_like_the_references",
     "PredictionOutput": f"{TRAINER}predictions.py::"
