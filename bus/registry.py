@@ -14,7 +14,9 @@ GROUP = "stepbus.subscribers"
 """The entry point group in which packages declare their subscribers."""
 
 OWN: Mapping[str, str] = {
+    "clearml": "stepbus.subscribers.trackers.clearml:ClearMLCallback",
     "codecarbon": "stepbus.subscribers.trackers.codecarbon:CodeCarbonCallback",
+    "comet_ml": "stepbus.subscribers.trackers.comet:CometCallback",
     "csv": "stepbus.subscribers.history:CSVHistory",
     "default_flow": "stepbus.subscribers.default_flow:DefaultFlowCallback",
     "dvclive": "stepbus.subscribers.trackers.dvclive:DVCLiveCallback",

@@ -10,7 +10,9 @@ from .reporter import Reporter, Tracker
 from .structured_log import StructuredLog
 from .tensorboard import TensorBoardCallback
 from .trackers import (
+    ClearMLCallback,
     CodeCarbonCallback,
+    CometCallback,
     DVCLiveCallback,
     ExperimentRun,
     ExperimentTracker,
@@ -33,7 +35,9 @@ from .webhook import WebhookCallback
 
 __all__ = [
     "CSVHistory",
+    "ClearMLCallback",
     "CodeCarbonCallback",
+    "CometCallback",
     "DVCLiveCallback",
     "DefaultFlowCallback",
     "EarlyStoppingCallback",

@@ -15,7 +15,7 @@ import stepbus.integrations
 
 PUBLIC = """
 AnyEvent ArgumentError Artifact BatchSizeRetry BusClosedError CSVHistory CheckpointError
-CodeCarbonCallback DVCLiveCallback DataError
+ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError
 ExperimentRun ExperimentTracker Filter FlyteCallback Histogram HubCallback InitEnd
@@ -78,7 +78,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
         ("from stepbus import AutoTokenizer", "stepbus has no AutoTokenizer: models, tokenizers"),
         ("from stepbus import Trainer, AutoModel", "stepbus has no AutoModel: models, tokenizers"),
         ("from stepbus import Seq2SeqTrainer", "callbacks=.TransformersBridge"),
-        ("from stepbus import ClearMLCallback", "stepbus has no ClearMLCallback yet"),
+        ("from stepbus import DagsHubCallback", "stepbus has no DagsHubCallback yet"),
         (
             "from stepbus.integrations import Callback",
             "it has .*TensorBoardCallback, .*and all else",

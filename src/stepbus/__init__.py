@@ -91,7 +91,9 @@ if TYPE_CHECKING:
     from .schemas import Vote as Vote
     from .schemas import VotePolicy as VotePolicy
     from .schemas import parse_event as parse_event
+    from .subscribers import ClearMLCallback as ClearMLCallback
     from .subscribers import CodeCarbonCallback as CodeCarbonCallback
+    from .subscribers import CometCallback as CometCallback
     from .subscribers import CSVHistory as CSVHistory
     from .subscribers import DefaultFlowCallback as DefaultFlowCallback
     from .subscribers import DVCLiveCallback as DVCLiveCallback
@@ -204,7 +206,9 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "subscribers": (
         "CSVHistory",
+        "ClearMLCallback",
         "CodeCarbonCallback",
+        "CometCallback",
         "DVCLiveCallback",
         "DefaultFlowCallback",
         "EarlyStoppingCallback",

@@ -13,7 +13,9 @@ from .late_names import no_such_name
 
 if TYPE_CHECKING:
     from .subscribers import (
+        ClearMLCallback,
         CodeCarbonCallback,
+        CometCallback,
         DVCLiveCallback,
         FlyteCallback,
         KubeflowCallback,
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
 
 _TO_COME = frozenset(
     """
-    AzureMLCallback ClearMLCallback CometCallback DagsHubCallback
+    AzureMLCallback DagsHubCallback
     """.split()
 )
 
 __all__ = [
+    "ClearMLCallback",
     "CodeCarbonCallback",
+    "CometCallback",
     "DVCLiveCallback",
     "FlyteCallback",
     "KubeflowCallback",

@@ -1,6 +1,8 @@
 """Trackers of experiments: what they share, and one file for each."""
 
+from .clearml import ClearMLCallback
 from .codecarbon import CodeCarbonCallback
+from .comet import CometCallback
 from .dvclive import DVCLiveCallback
 from .experiment import ExperimentTracker
 from .experiment_run import ExperimentRun, RunStatus
@@ -12,7 +14,9 @@ from .trackio import TrackioCallback
 from .wandb import WandbCallback
 
 __all__ = [
+    "ClearMLCallback",
     "CodeCarbonCallback",
+    "CometCallback",
     "DVCLiveCallback",
     "ExperimentRun",
     "ExperimentTracker",

@@ -143,7 +143,7 @@ args = TrainingArguments(
     push_to_hub=True,
     neftune_noise_alpha=5,
     lr_scheduler_type="greedy",
-    report_to=["comet_ml"],
+    report_to=["neptune"],
     adafactor=True,
 )
 

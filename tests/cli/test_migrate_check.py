@@ -70,7 +70,7 @@ def test_everything_refused_is_named_with_its_line(tmp_path: Path) -> None:
         "optim",
         "neftune_noise_alpha",
         "lr_scheduler_type",
-        "report_to='comet_ml'",
+        "report_to='neptune'",
         "adafactor",
         "Mine._inner_training_loop",
         "super()._inner_training_loop",

@@ -24,20 +24,18 @@ PrinterCallback ProgressCallback EarlyStoppingCallback TensorBoardCallback EvalP
 PredictionOutput EvalLoopOutput TrainOutput IntervalStrategy SaveStrategy SchedulerType
 get_scheduler get_last_checkpoint set_seed enable_full_determinism default_data_collator
 DefaultDataCollator
-CodeCarbonCallback FlyteCallback KubeflowCallback MLflowCallback WandbCallback
-DVCLiveCallback
-TrackioCallback
-SwanLabCallback
+ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback FlyteCallback KubeflowCallback
+MLflowCallback SwanLabCallback TrackioCallback WandbCallback
 """.split()
 HOMES = ("", ".trainer_utils", ".trainer_callback", ".integrations")
 RENAMED: dict[str, dict[str, str]] = {}
 """Parameters that go by another name."""
 TRACKERS = """
-CodeCarbonCallback DVCLiveCallback FlyteCallback KubeflowCallback MLflowCallback SwanLabCallback
-TensorBoardCallback TrackioCallback WandbCallback
+ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback FlyteCallback KubeflowCallback
+MLflowCallback SwanLabCallback TensorBoardCallback TrackioCallback WandbCallback
 """.split()
 TO_COME = """
-AzureMLCallback ClearMLCallback CometCallback DagsHubCallback
+AzureMLCallback DagsHubCallback
 """.split()
 
 
