@@ -18,8 +18,6 @@ log = get_logger()
 
 MOST_KEPT = 1_000
 """Messages that wait at most; the oldest is given up for a new one."""
-
-
 PATIENCE_S = 0.05
 """How long one look at a request takes at most."""
 STALE_S = 1.0

@@ -15,10 +15,11 @@ from ..uploads.interruption import InThread, within
 from .address import HookAddress
 
 RESOLVE_WITHIN_S = 12.0
-NO_ANSWER = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses after which the same request may succeed later."""
+NO_ANSWER = frozenset({408, 425, 429})
+"""Statuses below 500 after which the same request may succeed later, as after those from 500 on."""
 LONGEST_ANSWER = 200
 """Characters of an answer that are shown."""
+READ_BYTES = 1 << 16
 LONGEST_PAUSE_S = 60.0
 """What a server may ask for at most."""
 
@@ -142,13 +143,14 @@ class Posting:
 
     def _answered(self, error: urllib.error.HTTPError) -> Exception:
         try:
-            answer = error.read(4 * LONGEST_ANSWER).decode("utf-8", "replace")
+            answer = error.read(READ_BYTES).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
             answer = ""
-        answer = " ".join(answer.split())[:LONGEST_ANSWER]
+        # Masked before it is cut: half a secret would not be found.
+        answer = " ".join(self._address.masked(answer).split())[:LONGEST_ANSWER]
         text = f"{error.code} {error.reason}".strip() + (f": {answer}" if answer else "")
         text = self._address.masked(text)
-        if error.code in NO_ANSWER:
+        if error.code in NO_ANSWER or error.code >= 500:
             asked = error.headers.get("Retry-After", "")
             pause_s = min(LONGEST_PAUSE_S, float(asked)) if asked.isdecimal() else 0.0
             return NoAnswer(text, pause_s)

@@ -266,7 +266,7 @@ def test_nothing_secret_is_shown_whatever_goes_wrong(
         "http://", "http://s3cr3t-user:s3cr3t-word@"
     )
     echo = " ".join(secrets)
-    hook.answers = [Answer(500, echo), Answer(429, echo), Answer(403, echo)]
+    hook.answers = [Answer(500, echo), Answer(429, echo), Answer(403, f"{'.' * 190} {echo}")]
     callback = WebhookCallback(url, headers={"X-Key": "Bearer s3cr3t-key"})
     summary = train(tmp_path / "out", callback, loss=lambda step: math.nan)
     assert len(hook.taken) == 1, "the first was refused in the end"
@@ -277,7 +277,7 @@ def test_nothing_secret_is_shown_whatever_goes_wrong(
     )
     shown = [caplog.text, *capfd.readouterr(), str(summary), written, repr(callback)]
     shown += [str(callback.whereabouts()), callback.address]
-    for secret in secrets:
+    for secret in ("T0123", "s3cr"):  # Nor half of one.
         assert not [text for text in shown if secret in text]
 
 
