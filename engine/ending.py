@@ -36,6 +36,9 @@ AFTER_ERROR_S = 10.0
 """How long a run that failed waits for its subscribers."""
 LEAST_S = 1.0
 """What a wait gets in any case, for the subscribers that another one has kept waiting."""
+TEARDOWN_S = 10.0
+"""What of the time, at most half of it, is kept for teardown: mail is handled then as well, but one
+that never answers must not leave the others a second to close their files."""
 
 
 class Drain:
@@ -43,17 +46,19 @@ class Drain:
 
     def __init__(self, seconds: float) -> None:
         self._left_s = seconds
+        self._kept_s = min(TEARDOWN_S, seconds / 2)
         self.account: RunAccount | None = None
         """What it takes is noted here, once there is a run."""
 
     def limit(self, seconds: float) -> None:
         """Leaves no more than so many seconds."""
         self._left_s = min(self._left_s, seconds)
+        self._kept_s = min(self._kept_s, self._left_s / 2)
 
     def flush(self, bus: EventBus) -> None:
-        """Waits until all that was emitted has been handled."""
+        """Waits until all that was emitted has been handled, and leaves some time for teardown."""
         with self.timed():
-            bus.flush(self.seconds)
+            bus.flush(max(self._left_s - self._kept_s, LEAST_S))
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 import torch
 
-from stepbus import Event, EventBus, TrainingRun, Vote
+from stepbus import Event, EventBus, StepEnd, Subscriber, TrainingRun, Vote
 from stepbus.testing import Recorder
 
 if TYPE_CHECKING:
@@ -102,3 +103,30 @@ def test_a_voted_action_that_fails_has_a_verdict(loop: Loop) -> None:
     (verdict,) = loop.verdicts()
     assert (verdict.outcome, verdict.votes[0].voter) == ("refused", "somebody")
     assert "ZeroDivisionError: no data" in verdict.detail
+
+
+@pytest.mark.slow
+def test_one_that_never_returns_leaves_the_others_time_to_close(loop: Loop) -> None:
+    """Teardown of 1.5 s, beside one that hangs for all of the 8 s that there are."""
+    forever, closed = threading.Event(), []
+
+    class Hangs(Subscriber):
+        def on_step_end(self, event: StepEnd) -> None:
+            forever.wait()
+
+    class ClosesForLong(Subscriber):
+        def on_step_end(self, event: StepEnd) -> None: ...
+
+        def close(self) -> None:
+            time.sleep(1.5)
+            closed.append(True)
+
+    try:
+        loop.train(callbacks=[Hangs, ClosesForLong], drain_timeout_s=8)
+        assert closed
+        assert loop.run.summary is not None
+        rows = {row.subscriber: row for row in loop.run.summary.ledger}
+        assert not rows["ClosesForLong"].trouble
+        assert rows["Hangs"].trouble
+    finally:
+        forever.set()
