@@ -17,6 +17,7 @@ import pytest
 
 from stepbus import (
     CodeCarbonCallback,
+    DVCLiveCallback,
     LedgerRow,
     MLflowCallback,
     TensorBoardCallback,
@@ -29,7 +30,7 @@ from tests.subscribers.test_tensorboard import read
 from tests.subscribers.trackers.conftest import Trained, TrainWith
 from tests.subscribers.trackers.failing_way import FailingWay
 from tests.subscribers.trackers.hanging import HangingTracker
-from tests.subscribers.trackers.reading import mlflow, wandb
+from tests.subscribers.trackers.reading import dvclive, mlflow, wandb
 from tests.subscribers.trackers.reading.codecarbon import rows_of
 from tests.subscribers.trackers.test_mlflow import empty_database  # noqa: F401 - a fixture
 
@@ -85,6 +86,10 @@ def wandb_run(trained: Trained) -> wandb.OfflineRun:
     return run
 
 
+def dvclive_run(trained: Trained) -> dvclive.FolderRun:
+    return dvclive.FolderRun(trained.output_dir / "dvclive")
+
+
 def measured(trained: Trained) -> bool:
     """Whether CodeCarbon has a row of the run, and the others what it measured."""
     (row,) = rows_of(trained.output_dir)
@@ -98,6 +103,13 @@ TRACKERS: dict[str, Row] = {
         points=None,
         ended=measured,
         end=True,
+    ),
+    "dvclive": Row(
+        DVCLiveCallback,
+        points=lambda trained: dvclive_run(trained).all_points(),
+        ended=lambda trained: dvclive_run(trained).summary["stepbus"],
+        end={"status": "finished"},
+        named=lambda name: name.replace("eval_", "eval/").replace("train_", "train/"),
     ),
     "mlflow": Row(
         MLflowCallback,
@@ -123,7 +135,7 @@ TRACKERS: dict[str, Row] = {
 }
 
 
-BESIDE_ONE_THAT_HANGS = ("tensorboard", "wandb")
+BESIDE_ONE_THAT_HANGS = ("dvclive", "tensorboard", "wandb")
 """Not all of them once more: those that take the longest to import are left out."""
 
 
