@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -22,10 +21,6 @@ MODEL = ("model.safetensors", "training_args.json")
 
 def model_of(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in MODEL}
-
-
-def sum_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def test_each_save_is_one_commit_with_the_bytes_of_the_checkpoint(
@@ -64,10 +59,11 @@ def test_saves_that_come_while_one_is_pushed_give_way_to_the_newest(
             assert release.wait(60)
 
     def in_step(step: int) -> None:
-        if step == 5:
+        if step == 2:
             assert reached.wait(60)
+        if step == 5:
             # The one that is pushed stays whatever save_total_limit says, and so do those behind.
-            assert (out / "checkpoint-1").is_dir()
+            assert all((out / f"checkpoint-{n}").is_dir() for n in (1, 2, 3, 4))
             release.set()
 
     hub.before = hold
@@ -75,11 +71,9 @@ def test_saves_that_come_while_one_is_pushed_give_way_to_the_newest(
     row = summary.ledger["HubCallback"]
     assert (row.failures, row.handled) == (0, row.accepted)
     assert [Path(path).name for path in summary.checkpoints] == ["checkpoint-5"]
-    messages = [commit.message for commit in hub.commits("model")]
-    assert messages[0] == "Training in progress, step 1"
-    assert messages[-1] == "Training in progress, step 5"
+    steps = [int(commit.message.rpartition(" ")[2]) for commit in hub.commits("model")]
+    assert steps in ([1, 5], [1, 4, 5]), "the fourth, where it was the newest when its turn came"
     assert hub.files("model") == model_of(out / "checkpoint-5")
-    assert len(hub.sent()) < 5
 
 
 def test_all_checkpoints_are_there_whole_and_keep_rotates_in_the_same_commit(
