@@ -18,6 +18,7 @@ OWN: Mapping[str, str] = {
     "codecarbon": "stepbus.subscribers.trackers.codecarbon:CodeCarbonCallback",
     "comet_ml": "stepbus.subscribers.trackers.comet:CometCallback",
     "csv": "stepbus.subscribers.history:CSVHistory",
+    "dagshub": "stepbus.subscribers.trackers.dagshub:DagsHubCallback",
     "default_flow": "stepbus.subscribers.default_flow:DefaultFlowCallback",
     "dvclive": "stepbus.subscribers.trackers.dvclive:DVCLiveCallback",
     "early_stopping": "stepbus.subscribers.early_stopping:EarlyStoppingCallback",

@@ -15,7 +15,7 @@ import stepbus.integrations
 
 PUBLIC = """
 AnyEvent ArgumentError Artifact BatchSizeRetry BusClosedError CSVHistory CheckpointError
-ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DataError
+ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError
 ExperimentRun ExperimentTracker Filter FlyteCallback Histogram HubCallback InitEnd

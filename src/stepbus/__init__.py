@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from .subscribers import CodeCarbonCallback as CodeCarbonCallback
     from .subscribers import CometCallback as CometCallback
     from .subscribers import CSVHistory as CSVHistory
+    from .subscribers import DagsHubCallback as DagsHubCallback
     from .subscribers import DefaultFlowCallback as DefaultFlowCallback
     from .subscribers import DVCLiveCallback as DVCLiveCallback
     from .subscribers import EarlyStoppingCallback as EarlyStoppingCallback
@@ -210,6 +211,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "CodeCarbonCallback",
         "CometCallback",
         "DVCLiveCallback",
+        "DagsHubCallback",
         "DefaultFlowCallback",
         "EarlyStoppingCallback",
         "ExperimentRun",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ClearMLCallback,
         CodeCarbonCallback,
         CometCallback,
+        DagsHubCallback,
         DVCLiveCallback,
         FlyteCallback,
         KubeflowCallback,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _TO_COME = frozenset(
     """
-    AzureMLCallback DagsHubCallback
+    AzureMLCallback
     """.split()
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "CodeCarbonCallback",
     "CometCallback",
     "DVCLiveCallback",
+    "DagsHubCallback",
     "FlyteCallback",
     "KubeflowCallback",
     "MLflowCallback",

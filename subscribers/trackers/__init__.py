@@ -3,6 +3,7 @@
 from .clearml import ClearMLCallback
 from .codecarbon import CodeCarbonCallback
 from .comet import CometCallback
+from .dagshub import DagsHubCallback
 from .dvclive import DVCLiveCallback
 from .experiment import ExperimentTracker
 from .experiment_run import ExperimentRun, RunStatus
@@ -18,6 +19,7 @@ __all__ = [
     "CodeCarbonCallback",
     "CometCallback",
     "DVCLiveCallback",
+    "DagsHubCallback",
     "ExperimentRun",
     "ExperimentTracker",
     "FlyteCallback",

@@ -7,7 +7,7 @@ A tracker's test reads back what the tracker itself wrote, in `reading/`, and co
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from stepbus import Log, Save, Subscriber, Trainer, TrainerCallback, TrainingArg
 from stepbus.subscribers.reporter import tracker_key
 from stepbus.subscribers.trackers.experiment import CLOSING
 from tests.engine.trainer.conftest import Regression, samples
+from tests.subscribers.trackers.mlflow_server import MLflowServer, empty_database_in, serving
 
 
 class Settings:
@@ -157,8 +158,33 @@ def no_settings_of_this_machine(
     home = tmp_path_factory.mktemp("home")
     prefixes = ("WANDB_", "MLFLOW_", "COMET_", "CLEARML_", "SWANLAB_", "TRACKIO_", "DAGSHUB_")
     for name in list(os.environ):
-        if name.startswith((*prefixes, "HF_MLFLOW", "HF_DVCLIVE", "AZUREML", "CODECARBON")):
+        if name.startswith(
+            (*prefixes, "HF_MLFLOW", "HF_DAGSHUB", "HF_DVCLIVE", "AZUREML", "CODECARBON")
+        ):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+
+
+@pytest.fixture(scope="session")
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes of the session."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    (folder / "mlflow-server").mkdir(exist_ok=True)
+    return folder / "mlflow-server"
+
+
+@pytest.fixture(scope="session")
+def empty_database(mlflow_folder: Path) -> Path:
+    """An empty database of MLflow's, to be copied."""
+    return empty_database_in(mlflow_folder)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(mlflow_folder: Path, empty_database: Path) -> Iterator[MLflowServer]:
+    """A server of MLflow's."""
+    with serving(mlflow_folder, empty_database) as server:
+        yield server
