@@ -14,6 +14,7 @@ GROUP = "stepbus.subscribers"
 """The entry point group in which packages declare their subscribers."""
 
 OWN: Mapping[str, str] = {
+    "azure_ml": "stepbus.subscribers.trackers.azure_ml:AzureMLCallback",
     "clearml": "stepbus.subscribers.trackers.clearml:ClearMLCallback",
     "codecarbon": "stepbus.subscribers.trackers.codecarbon:CodeCarbonCallback",
     "comet_ml": "stepbus.subscribers.trackers.comet:CometCallback",

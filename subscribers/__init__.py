@@ -10,6 +10,7 @@ from .reporter import Reporter, Tracker
 from .structured_log import StructuredLog
 from .tensorboard import TensorBoardCallback
 from .trackers import (
+    AzureMLCallback,
     ClearMLCallback,
     CodeCarbonCallback,
     CometCallback,
@@ -35,6 +36,7 @@ from .uploads import (
 from .webhook import WebhookCallback
 
 __all__ = [
+    "AzureMLCallback",
     "CSVHistory",
     "ClearMLCallback",
     "CodeCarbonCallback",

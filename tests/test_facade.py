@@ -14,7 +14,8 @@ import stepbus
 import stepbus.integrations
 
 PUBLIC = """
-AnyEvent ArgumentError Artifact BatchSizeRetry BusClosedError CSVHistory CheckpointError
+AnyEvent ArgumentError Artifact AzureMLCallback BatchSizeRetry BusClosedError CSVHistory
+CheckpointError
 ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback DataError
 DefaultDataCollator DefaultFlowCallback DeliveryError EarlyStoppingCallback EpochBegin EpochEnd
 EvalLoopOutput EvalPrediction Evaluate Event EventBus EventStream EventsGoneError

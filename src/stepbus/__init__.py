@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from .schemas import Vote as Vote
     from .schemas import VotePolicy as VotePolicy
     from .schemas import parse_event as parse_event
+    from .subscribers import AzureMLCallback as AzureMLCallback
     from .subscribers import ClearMLCallback as ClearMLCallback
     from .subscribers import CodeCarbonCallback as CodeCarbonCallback
     from .subscribers import CometCallback as CometCallback
@@ -206,6 +207,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "parse_event",
     ),
     "subscribers": (
+        "AzureMLCallback",
         "CSVHistory",
         "ClearMLCallback",
         "CodeCarbonCallback",

@@ -13,6 +13,7 @@ from .late_names import no_such_name
 
 if TYPE_CHECKING:
     from .subscribers import (
+        AzureMLCallback,
         ClearMLCallback,
         CodeCarbonCallback,
         CometCallback,
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 
 _TO_COME = frozenset(
     """
-    AzureMLCallback
+    
     """.split()
 )
 
 __all__ = [
+    "AzureMLCallback",
     "ClearMLCallback",
     "CodeCarbonCallback",
     "CometCallback",

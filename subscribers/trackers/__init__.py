@@ -1,5 +1,6 @@
 """Trackers of experiments: what they share, and one file for each."""
 
+from .azure_ml import AzureMLCallback
 from .clearml import ClearMLCallback
 from .codecarbon import CodeCarbonCallback
 from .comet import CometCallback
@@ -15,6 +16,7 @@ from .trackio import TrackioCallback
 from .wandb import WandbCallback
 
 __all__ = [
+    "AzureMLCallback",
     "ClearMLCallback",
     "CodeCarbonCallback",
     "CometCallback",

@@ -24,19 +24,20 @@ PrinterCallback ProgressCallback EarlyStoppingCallback TensorBoardCallback EvalP
 PredictionOutput EvalLoopOutput TrainOutput IntervalStrategy SaveStrategy SchedulerType
 get_scheduler get_last_checkpoint set_seed enable_full_determinism default_data_collator
 DefaultDataCollator
-ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback FlyteCallback
-KubeflowCallback MLflowCallback SwanLabCallback TrackioCallback WandbCallback
+AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback
+FlyteCallback KubeflowCallback MLflowCallback SwanLabCallback TrackioCallback WandbCallback
 """.split()
 HOMES = ("", ".trainer_utils", ".trainer_callback", ".integrations")
 RENAMED: dict[str, dict[str, str]] = {}
 """Parameters that go by another name."""
 TRACKERS = """
-ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback FlyteCallback
+AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback
+FlyteCallback
 KubeflowCallback
 MLflowCallback SwanLabCallback TensorBoardCallback TrackioCallback WandbCallback
 """.split()
 TO_COME = """
-AzureMLCallback
+
 """.split()
 
 
