@@ -96,12 +96,13 @@ class DagsHubCallback(MLflowCallback):
         return cls.is_installed() and bool(dagshub_address(os.environ.get("MLFLOW_TRACKING_URI")))
 
     def check(self, args: object) -> None:
-        """Refuses an address that is not DagsHub's.
+        """Refuses an address that is not DagsHub's, and what `MLflowCallback` refuses.
 
         Raises:
             ArgumentError: it is another one, or there is none.
         """
         self._address()
+        super().check(args)
 
     def open(self) -> None:
         """Imports dagshub, logs in, and sees whether the server and the repository answer."""

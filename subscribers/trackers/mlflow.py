@@ -60,7 +60,7 @@ class MLflowCallback(ExperimentTracker):
         log_artifacts: logs each checkpoint's files; otherwise HF_MLFLOW_LOG_ARTIFACTS.
 
     Raises:
-        ArgumentError: MLFLOW_TAGS or MLFLOW_MAX_LOG_PARAMS cannot be read, in `open()`.
+        ArgumentError: MLFLOW_TAGS or MLFLOW_MAX_LOG_PARAMS cannot be read, before anything else.
         DeliveryError: in `open()`: mlflow is not installed, or the server does not answer.
     """
 
@@ -111,6 +111,15 @@ class MLflowCallback(ExperimentTracker):
         """Its arguments."""
         return dict(self._settings.arguments)
 
+    def check(self, args: object) -> None:
+        """Refuses settings that cannot be read.
+
+        Raises:
+            ArgumentError: MLFLOW_TAGS or MLFLOW_MAX_LOG_PARAMS.
+        """
+        self._settings.tags()
+        self._settings.max_params()
+
     @classmethod
     def why_not(cls) -> str:
         """DISABLE_MLFLOW_INTEGRATION is obeyed."""
@@ -143,8 +152,7 @@ class MLflowCallback(ExperimentTracker):
             from mlflow import MlflowClient
         except ImportError as error:
             raise self.not_installed(error) from error
-        self._settings.tags()
-        self._settings.max_params()
+        self.check(None)
         self._choose_uploads()
         uri = self._settings.tracking_uri
         if uri and uri.startswith(("http://", "https://", "azureml://")):

@@ -17,7 +17,7 @@ from stepbus import Log, Save, Subscriber, Trainer, TrainerCallback, TrainingArg
 from stepbus.subscribers.reporter import tracker_key
 from stepbus.subscribers.trackers.experiment import CLOSING
 from tests.engine.trainer.conftest import Regression, samples
-from tests.subscribers.trackers.mlflow_server import MLflowServer, empty_database_in, serving
+from tests.subscribers.trackers.mlflow_server import MLflowServer, serving
 
 
 class Settings:
@@ -178,13 +178,13 @@ def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def empty_database(mlflow_folder: Path) -> Path:
+def empty_database(mlflow_server: MLflowServer, mlflow_folder: Path) -> Path:
     """An empty database of MLflow's, to be copied."""
-    return empty_database_in(mlflow_folder)
+    return mlflow_folder / "empty.db"
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(mlflow_folder: Path, empty_database: Path) -> Iterator[MLflowServer]:
+def mlflow_server(mlflow_folder: Path) -> Iterator[MLflowServer]:
     """A server of MLflow's."""
-    with serving(mlflow_folder, empty_database) as server:
+    with serving(mlflow_folder) as server:
         yield server

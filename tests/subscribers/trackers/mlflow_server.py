@@ -6,9 +6,9 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,9 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 DEADLINE_S = 100
-MAKE_STORE = (
-    "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-)
 
 
 class MLflowServer(NamedTuple):
@@ -40,29 +37,26 @@ class MLflowServer(NamedTuple):
             return json.load(answer)
 
 
-def empty_database_in(folder: Path) -> Path:
-    """An empty one, to be copied; its making takes MLflow seconds, once a session."""
-    path = folder / "empty.db"
-    with _alone(folder):
-        if not path.exists():
-            words = [sys.executable, "-c", MAKE_STORE, f"sqlite:///{folder / 'made.db'}"]
-            environ = _environ(folder)
-            done = subprocess.run(words, env=environ, capture_output=True, timeout=DEADLINE_S)
-            assert done.returncode == 0, done.stderr.decode()
-            (folder / "made.db").rename(path)
-    return path
-
-
 @contextmanager
-def serving(folder: Path, empty_database: Path) -> Iterator[MLflowServer]:
-    """A server for all processes of a session: the first starts it, the last stops it."""
+def serving(folder: Path) -> Iterator[MLflowServer]:
+    """A server for all processes of a session: the first starts it, the last stops it.
+
+    Its database, as it is when it has been made, is copied to `empty.db` beside it: to make one
+    takes MLflow seconds."""
     with (folder / "users").open("w") as users:
         with _alone(folder):
             fcntl.flock(users, fcntl.LOCK_SH)
             started = folder / "started"
             if not started.exists():
-                shutil.copy(empty_database, folder / "server.db")
-                started.write_text(" ".join(map(str, _start(folder))))
+                port, pid = _start(folder)
+                server = MLflowServer(port, folder / "server.db", folder / "files")
+                server.ask("experiments/search", max_results=1)
+                with (
+                    contextlib.closing(sqlite3.connect(server.database)) as made,
+                    contextlib.closing(sqlite3.connect(folder / "empty.db")) as copy,
+                ):
+                    made.backup(copy)
+                started.write_text(f"{port} {pid}")
         port, pid = map(int, started.read_text().split())
         try:
             yield MLflowServer(port, folder / "server.db", folder / "files")

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,32 +25,19 @@ from tests.subscribers.test_in_a_sidecar import kill_the_sidecar
 from tests.subscribers.test_tensorboard import scalars
 from tests.subscribers.trackers.conftest import TrainWith
 from tests.subscribers.trackers.failing_way import FailingWay
+from tests.subscribers.trackers.mlflow_server import MLflowServer
 from tests.subscribers.trackers.reading.mlflow import StoredRun, stored_runs
 
-pytestmark = pytest.mark.slow
-
-MAKE_STORE = (
-    "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-)
-DEADLINE_S = 100
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # mlflow's own, as it is imported in this process
+]
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its making takes MLflow seconds, once."""
-    database = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    words = [sys.executable, "-c", MAKE_STORE, f"sqlite:///{database}"]
-    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(database.parent)}
-    done = subprocess.run(
-        words, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return database
+class InThread(MLflowCallback):
+    """Imports mlflow once for many tests."""
 
-
-@pytest.fixture(autouse=True)
-def telemetry_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    delivery = "thread"
 
 
 @pytest.fixture
@@ -71,6 +51,18 @@ def place(tmp_path: Path, empty_database: Path) -> Any:
         return database
 
     return make
+
+
+class KillsTheSidecar(TrainerCallback):
+    """In the middle of a training, once the sidecar has what came before."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 4:
+            assert self.trainer.bus.flush(60)
+            kill_the_sidecar()
 
 
 def only(database: Path) -> StoredRun:
@@ -93,6 +85,7 @@ def test_a_training_is_there_whole_when_train_returns(
     )
     with trained.trainer as trainer:
         trainer.evaluate()
+        trainer.add_callback(KillsTheSidecar(trainer))
         trainer.train()
         trainer.log_text("notes/end", "it is done")
         trainer.evaluate(metric_key_prefix="test")
@@ -125,16 +118,14 @@ def test_a_training_is_there_whole_when_train_returns(
     assert trained.output_dir in run.artifacts.parents
 
 
-def test_attempts_sessions_and_replacements_share_a_run_and_repeat_nothing(
-    place: Any, tmp_path: Path
-) -> None:
+def test_attempts_share_a_run_and_repeat_nothing(place: Any, tmp_path: Path) -> None:
     database = place()
     folder = str(tmp_path / "out")
     statuses = []
     for attempt in (1, 2):
         with EventBus() as bus:
             tracker = MLflowCallback(flatten_params=True)
-            bus.subscribe(tracker, delivery="process", required=True)
+            bus.subscribe(tracker, delivery="thread", required=True)
             state = TrainerState(global_step=10 * (attempt - 1))
             link = bus.open_run(state, run_id="r", attempt=attempt)
             arguments = {"seed": 1, "max_steps": 10 * attempt, "long": "x" * 7_000, "a": {"b": 1}}
@@ -146,9 +137,6 @@ def test_attempts_sessions_and_replacements_share_a_run_and_repeat_nothing(
                 state.global_step = step
                 logs = {"loss": float(step), "odd (name)": math.nan if step == 5 else 1.0}
                 link.emit("log", {"logs": logs})
-                if step == 15:
-                    assert bus.flush(60)
-                    kill_the_sidecar()
             if attempt == 1:
                 assert bus.flush(60)
                 statuses.append(only(database).status)
@@ -174,8 +162,7 @@ def test_attempts_sessions_and_replacements_share_a_run_and_repeat_nothing(
     }
 
 
-@pytest.mark.filterwarnings("ignore")  # mlflow's own, in this process for once
-def test_a_run_that_the_script_has_open_is_used_and_left_open(
+def test_a_run_that_the_script_has_open_is_used_or_has_one_inside_and_there_are_no_others(
     train_with: TrainWith, place: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     mlflow: Any = importlib.import_module("mlflow")
@@ -187,14 +174,27 @@ def test_a_run_that_the_script_has_open_is_used_and_left_open(
             assert trained.delivery == "thread"
             assert "the script has a run of mlflow open" in caplog.text
             assert trained.trainer.tracker("mlflow")["id"] == own.info.run_id
-            assert mlflow.active_run().info.run_id == own.info.run_id
+            trained.trainer.evaluate(metric_key_prefix="test")
             assert only(database).status == "RUNNING"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MLFLOW_NESTED_RUN", "1")
+                inside = train_with(MLflowCallback(), folder="inside", max_steps=2)
+                inside.trainer.evaluate(metric_key_prefix="test")
+            assert mlflow.active_run().info.run_id == own.info.run_id
+            runs = {run.run_id: run for run in stored_runs(database)}
+            outer = runs.pop(own.info.run_id)
+            (inner,) = runs.values()
+            assert (outer.status, inner.status) == ("RUNNING", "FINISHED")
     finally:
         mlflow.set_tracking_uri(None)
-    run = only(database)
-    assert (run.name, run.status) == ("own", "FINISHED")
-    assert run.all_points()["loss"] == trained.logged(rewritten=False)["loss"]
-    assert run.params["seed"] == "42"
+    assert inner.tags["mlflow.parentRunId"] == own.info.run_id
+    assert inner.run_id == inside.trainer.tracker("mlflow")["id"]
+    assert inner.all_points()["loss"] == inside.logged(rewritten=False)["loss"]
+    outer = next(run for run in stored_runs(database) if run.name == "own")
+    assert outer.status == "FINISHED"
+    assert outer.all_points()["loss"] == trained.logged(rewritten=False)["loss"]
+    assert [step for step, _ in outer.all_points()["test_loss"]] == [6]
+    assert outer.params["seed"] == "42"
 
 
 def test_what_cannot_work_is_an_error_before_the_first_step(
@@ -204,13 +204,13 @@ def test_what_cannot_work_is_an_error_before_the_first_step(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", way.address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    trained = train_with(MLflowCallback(), train=False)
+    trained = train_with(InThread(), train=False)
     with pytest.raises(DeliveryError, match=f"The MLflow server at {way.address} cannot be used"):
         trained.trainer.train()
     assert trained.trainer.state.global_step == 0
     way.refuse()
     monkeypatch.setenv("MLFLOW_TAGS", "no json")
-    with pytest.raises(DeliveryError, match="MLFLOW_TAGS is 'no json'"):
+    with pytest.raises(ArgumentError, match="MLFLOW_TAGS is 'no json'"):
         train_with(MLflowCallback(), folder="other")
 
 
@@ -229,48 +229,10 @@ def test_it_is_set_up_where_it_is_told_where_and_can_be_disabled(
         resolve_report_to("mlflow", Registry(), {})
 
 
-@pytest.fixture(scope="module")
-def server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """`mlflow server` on a free port, and its database."""
-    folder = tmp_path_factory.mktemp("server")
-    database = folder / "server.db"
-    shutil.copy(empty_database, database)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    words += ["--backend-store-uri", f"sqlite:///{database}"]
-    words += ["--artifacts-destination", str(folder / "files")]
-    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
-    with (folder / "server.log").open("w") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *words],
-            env=environ,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + DEADLINE_S
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                log = (folder / "server.log").read_text()
-                assert process.poll() is None, log
-                assert time.monotonic() < deadline, log
-                time.sleep(0.1)
-        yield port, database, folder / "files"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
 def test_a_server_that_is_gone_for_a_while_gets_everything_once(
-    server: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mlflow_server: MLflowServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    port, database, _ = server
+    port, database, _ = mlflow_server
     way = FailingWay(port)
     folder = str(tmp_path)
     with EventBus() as bus:
@@ -307,9 +269,9 @@ def test_a_server_that_is_gone_for_a_while_gets_everything_once(
 
 
 def test_what_a_server_does_not_get_until_the_deadline_is_named(
-    server: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mlflow_server: MLflowServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    port, database, _ = server
+    port, database, _ = mlflow_server
     way = FailingWay(port)
     bus = EventBus(drain_timeout=1.0)
     with bus:
@@ -345,9 +307,12 @@ def _listed(value: Any) -> Any:
 
 
 def test_a_server_that_falls_silent_holds_up_neither_the_end_nor_the_others(
-    server: Any, train_with: TrainWith, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mlflow_server: MLflowServer,
+    train_with: TrainWith,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    port, _, _ = server
+    port, _, _ = mlflow_server
     way = FailingWay(port)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", way.address)
     trained = train_with(MLflowCallback(), train=False, drain_timeout_s=3.0, max_steps=60)

@@ -32,7 +32,6 @@ from tests.subscribers.trackers.failing_way import FailingWay
 from tests.subscribers.trackers.hanging import HangingTracker
 from tests.subscribers.trackers.reading import dvclive, mlflow, wandb
 from tests.subscribers.trackers.reading.codecarbon import rows_of
-from tests.subscribers.trackers.test_mlflow import empty_database  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.slow
 
