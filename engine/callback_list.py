@@ -162,6 +162,11 @@ class CallbackList:
         return next(iter(wanted)) if len(wanted) == 1 else "all" if wanted else ""
 
     @property
+    def wants_architecture(self) -> bool:
+        """Whether one says, by an attribute of that name, that it wants the model as text."""
+        return any(getattr(callback, "wants_architecture", False) for callback in self.callbacks)
+
+    @property
     def pushes_to(self) -> str:
         """The repository on the Hub that each save is pushed to; empty where none is.
 

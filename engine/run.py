@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from ..bus import EventBus, Ledger, RunLink
-from ..schemas import TrainerControl, TrainerState, TrainingArguments, Vote
+from ..schemas import Artifact, TrainerControl, TrainerState, TrainingArguments, Vote
 from ..schemas.errors import StepbusError
 from . import run_identity
 from .artifacts import LogsArtifacts
-from .artifacts.draft import Draft
+from .artifacts.draft import Draft, draft_of_text
 from .callback_list import CallbackList
 from .data_order import DataOrder
 from .ending import AFTER_ERROR_S, Ending
@@ -252,6 +252,8 @@ class Run(LogsArtifacts):
         self._resources.callback(order.release)
         resumed = parts.begin()
         self._ending.begin(length, self.model, resumed)
+        if self._callbacks.wants_architecture:
+            self._log_artifact(draft_of_text(Artifact.ARCHITECTURE, str(self.model)))
         if self.args.eval_on_start and resumed is None:
             working.acting.evaluate_at_start()
             working.rounds.hold("evaluate")

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 from pydantic import BeforeValidator, Field
 
@@ -262,6 +262,9 @@ class Artifact(TrainingEvent):
     `text`, the `columns` and `rows`, or the `data` of an image. All else is a file, at `path`.
     `read`, `read_text` and `read_table` give it wherever it is.
     """
+
+    ARCHITECTURE: ClassVar[str] = "model_architecture"
+    """The tag of the text that tells how a model is built, as it prints itself."""
 
     name: Literal["artifact"] = "artifact"
     kind: Literal["text", "image", "table", "file"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from ...schemas.errors import ArgumentError, DeliveryError
 from .experiment import ExperimentTracker
 from .experiment_hooks import Value
 from .experiment_run import ExperimentRun, RunStatus, plain
-from .wandb_artifacts import file_artifact, media_of
+from .wandb_artifacts import artifact_name, file_artifact, folder_artifact, media_of
 from .wandb_file import WandbFile
 from .wandb_opening import FLUSHES, WandbOpening
 from .wandb_runs import RUNS
@@ -106,6 +104,11 @@ class WandbCallback(ExperimentTracker):
         """What of the model the run is to count for it; empty for nothing."""
         chosen = self._arguments["watch"] or os.environ.get("WANDB_WATCH") or "false"
         return chosen.lower() if chosen.lower() in WATCHED else ""
+
+    @property
+    def wants_architecture(self) -> bool:
+        """Whether the run is to log how the model is built."""
+        return self._uploads_chosen() != "no"
 
     def check(self, args: object) -> None:
         """Refuses settings that there are not.
@@ -204,9 +207,12 @@ class WandbCallback(ExperimentTracker):
         self._file.gave()
 
     def log_artifact(self, event: Artifact) -> None:
-        """Logs text as `Html`, an image as `Image`, a table as `Table`, a file as an artifact."""
-        if event.kind == "file":
-            artifact = file_artifact(event, _artifact_name(event.tag))
+        """Logs text as `Html`, an image as `Image`, a table as `Table`, a file as an artifact; how
+        the model is built as the first version of it, as in the reference."""
+        if event.tag == event.ARCHITECTURE:
+            self._log_architecture(event)
+        elif event.kind == "file":
+            artifact = file_artifact(event, artifact_name(event.tag))
             self._run.log_artifact(artifact, aliases=[f"step-{event.step}", "latest"])
         else:
             with media_of(event) as media:
@@ -234,17 +240,23 @@ class WandbCallback(ExperimentTracker):
         self._file.path = None
 
     def _upload(self, folder: Path, aliases: list[str]) -> None:
-        import wandb
-
         assert self.run is not None
-        name = self._run.name if self.run.name and self._run.name else self._run.id
-        artifact = wandb.Artifact(name=f"model-{_artifact_name(name)}", type="model")
-        artifact.metadata = {"model/num_parameters": self.run.num_parameters, "folder": folder.name}
-        with contextlib.redirect_stderr(io.StringIO()):  # It shows its progress there.
-            artifact.add_dir(str(folder))
-        self._run.log_artifact(artifact, aliases=aliases)
+        about = {"model/num_parameters": self.run.num_parameters, "folder": folder.name}
+        self._run.log_artifact(folder_artifact(folder, self._model, about), aliases=aliases)
         self._file.gave()
 
+    def _log_architecture(self, event: Artifact) -> None:
+        assert self.run is not None
+        artifact = file_artifact(event, self._model, kind="model")
+        artifact.metadata = {
+            "model_config": plain(self.run.model_settings),
+            "num_parameters": self.run.num_parameters,
+            "initial_model": True,
+        }
+        self._run.log_artifact(artifact, aliases=["base_model"])
 
-def _artifact_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    @property
+    def _model(self) -> str:
+        """The name of the artifact that all versions of the model are of."""
+        named = self.run is not None and self.run.name and self._run.name
+        return artifact_name(f"model-{self._run.name if named else self._run.id}")

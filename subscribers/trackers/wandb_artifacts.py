@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import html
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ...schemas import Artifact
@@ -35,12 +36,28 @@ def media_of(event: Artifact) -> Iterator[Any]:
             yield wandb.Image(str(file))
 
 
-def file_artifact(event: Artifact, name: str) -> Any:
-    """A file as an artifact of wandb's, under its tag."""
+def file_artifact(event: Artifact, name: str, kind: str = "file") -> Any:
+    """A file, or a text as one, as an artifact of wandb's."""
     import wandb
 
-    artifact = wandb.Artifact(name=name, type="file")
+    artifact = wandb.Artifact(name=name, type=kind)
     artifact.metadata = {"tag": event.tag, "step": event.step}
     with contextlib.redirect_stderr(io.StringIO()), file_of(event) as file:
         artifact.add_file(str(file), name=file_name(event))
     return artifact
+
+
+def folder_artifact(folder: Path, name: str, about: Mapping[str, Any]) -> Any:
+    """A checkpoint as an artifact of wandb's."""
+    import wandb
+
+    artifact = wandb.Artifact(name=name, type="model")
+    artifact.metadata = dict(about)
+    with contextlib.redirect_stderr(io.StringIO()):  # It shows its progress there.
+        artifact.add_dir(str(folder))
+    return artifact
+
+
+def artifact_name(name: str) -> str:
+    """A name that wandb takes for an artifact."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)

@@ -320,3 +320,36 @@ class Deaf(Writer):
 
     def learn_whereabouts(self, found: Any) -> None:
         raise ValueError("deaf")
+
+
+class Heeding(Subscriber):
+    """Waits in its handler, or in its teardown, until it is told that the time is nearly over."""
+
+    def __init__(self, path: str, waits_in: str = "") -> None:
+        self.path = path
+        self.waits_in = waits_in
+        self.told = threading.Event()
+
+    def made_with(self) -> dict[str, Any]:
+        return {"path": self.path, "waits_in": self.waits_in}
+
+    def write(self, name: str) -> None:
+        line = json.dumps({"name": name, "thread": threading.get_ident()})
+        with Path(self.path).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def work(self, name: str) -> None:
+        if name == self.waits_in:
+            self.write("waits")
+            self.told.wait(60)
+        self.write(name)
+
+    def on_step_end(self, event: StepEnd) -> None:
+        self.work("step_end")
+
+    def hurry(self) -> None:
+        self.write("hurry")
+        self.told.set()
+
+    def close(self) -> None:
+        self.work("close")

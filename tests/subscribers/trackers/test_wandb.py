@@ -64,18 +64,21 @@ def test_a_training_is_there_whole_when_train_returns(
     assert run.exit_code == 0
     # Each checkpoint, though rotation has deleted all but the last.
     assert len(list(trained.output_dir.glob("checkpoint-*"))) == 1
-    assert [artifact.aliases - {"latest"} for artifact in run.artifacts] == [
+    base, *checkpoints = run.artifacts
+    assert (base.name, base.aliases - {"latest"}) == ("model-tiny", {"base_model"})
+    assert base.files() == {"model_architecture.txt": str(trained.trainer.model).encode()}
+    assert [artifact.aliases - {"latest"} for artifact in checkpoints] == [
         {"checkpoint-2", "epoch_0.33"},
         {"checkpoint-4", "epoch_0.67"},
         {"checkpoint-6", "epoch_1.0"},
     ]
     for artifact, (step, files) in zip(
-        run.artifacts, sorted(trained.checkpoints.files.items()), strict=True
+        checkpoints, sorted(trained.checkpoints.files.items()), strict=True
     ):
         assert artifact.name == "model-tiny", step
         assert artifact.files() == files
     # All that it wrote is in the run's folder.
-    assert all(trained.output_dir in Path(path).parents for path in run.artifacts[0].local_paths())
+    assert all(trained.output_dir in Path(path).parents for path in checkpoints[0].local_paths())
 
 
 def test_evaluations_and_predictions_around_a_training_are_in_its_run(
@@ -175,7 +178,8 @@ def test_a_resumed_training_goes_on_with_the_run(
     assert before.config["max_steps"] == 3
     assert after.config["max_steps"] == 6
     assert "seed" not in after.config
-    (model,) = after.artifacts
+    base, model = after.artifacts
+    assert "base_model" in base.aliases
     assert model.aliases == {"final_model", "latest"}
     assert model.files() == second.checkpoints.files[6]
 
