@@ -93,6 +93,8 @@ class WandbCallback(ExperimentTracker):
         self._opening = WandbOpening(self._arguments, self.say_once)
         self._run: Any = None
         self._is_ours = False
+        self._sending = ""
+        """The folder of a run that wandb sends the rest of."""
         self._file = WandbFile()
 
     def made_with(self) -> dict[str, Any]:
@@ -235,9 +237,21 @@ class WandbCallback(ExperimentTracker):
         run.summary.update({f"stepbus/{name}": text for name, text in status.told().items()})
         if not self._is_ours:
             return
+        self._sending = str(Path(run.dir).parent) if run.url and not run.offline else ""
         run.finish(exit_code=0 if status.succeeded else 1)
+        self._sending = ""
         RUNS.finished(run)
         self._file.path = None
+
+    def hurry(self) -> None:
+        """Says how to send the rest of a run that the server has not taken by the end."""
+        for other in list(self._beside.values()):
+            other.hurry()
+        if self._sending:
+            log.error(
+                "wandb: the server has not taken all of the run in time; its file is complete: "
+                f"`wandb sync {self._sending}` sends it."
+            )
 
     def _upload(self, folder: Path, aliases: list[str]) -> None:
         assert self.run is not None

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -14,6 +14,7 @@ from stepbus.bus import EventBus
 from stepbus.schemas import TrainerState
 from tests.bus.sidecar.handlers import Heeding
 
+Delivery = Literal["thread", "process"]
 DEADLINE_S = 60.0
 
 
@@ -22,7 +23,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def closed(subscriber: Heeding, delivery: str, path: Path, *, timeout: float) -> EventBus:
+def closed(subscriber: Heeding, delivery: Delivery, path: Path, *, timeout: float) -> EventBus:
     """A bus that is closed while its subscriber works on the first of three events, or later."""
     bus = EventBus().start()
     bus.subscribe(subscriber, delivery=delivery, required=True)
@@ -49,7 +50,7 @@ DELIVERIES = ["thread", pytest.param("process", marks=pytest.mark.slow)]
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_a_handler_that_heeds_it_returns_and_the_teardown_still_runs(
-    tmp_path: Path, delivery: str
+    tmp_path: Path, delivery: Delivery
 ) -> None:
     path = tmp_path / "lines"
     bus = closed(Heeding(str(path), "step_end"), delivery, path, timeout=TIMEOUT_S[delivery])
@@ -63,7 +64,7 @@ def test_a_handler_that_heeds_it_returns_and_the_teardown_still_runs(
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
-def test_a_teardown_that_waits_is_told_too(tmp_path: Path, delivery: str) -> None:
+def test_a_teardown_that_waits_is_told_too(tmp_path: Path, delivery: Delivery) -> None:
     path = tmp_path / "lines"
     bus = closed(Heeding(str(path), "close"), delivery, path, timeout=TIMEOUT_S[delivery])
     names = [line["name"] for line in lines(path)]
@@ -73,7 +74,7 @@ def test_a_teardown_that_waits_is_told_too(tmp_path: Path, delivery: str) -> Non
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
-def test_who_is_done_in_time_is_not_told(tmp_path: Path, delivery: str) -> None:
+def test_who_is_done_in_time_is_not_told(tmp_path: Path, delivery: Delivery) -> None:
     path = tmp_path / "lines"
     closed(Heeding(str(path)), delivery, path, timeout=30.0)
     assert [line["name"] for line in lines(path)] == ["step_end", "step_end", "step_end", "close"]

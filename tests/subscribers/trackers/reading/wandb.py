@@ -105,6 +105,11 @@ def offline_runs(output_dir: Path) -> list[OfflineRun]:
     return [OfflineRun(folder) for folder in folders]
 
 
+def run_files(output_dir: Path) -> list[OfflineRun]:
+    """Those of runs that were online, which have the same file."""
+    return [OfflineRun(folder) for folder in sorted((output_dir / "wandb").glob("run-*"))]
+
+
 def _values(items: Any) -> dict[str, Any]:
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
 
