@@ -26,8 +26,12 @@ from stepbus.subscribers.reporter import tracker_key
 from stepbus.subscribers.trackers.experiment import CLOSING
 from tests.engine.bridges import their_lightning, their_trainer
 from tests.subscribers.test_tensorboard import read
+from tests.subscribers.trackers.conftest import (  # noqa: F401 - fixtures
+    empty_database,
+    mlflow_folder,
+    mlflow_server,
+)
 from tests.subscribers.trackers.reading import codecarbon, mlflow, wandb
-from tests.subscribers.trackers.test_mlflow import empty_database  # noqa: F401 - a fixture
 
 pytestmark = [
     pytest.mark.slow,
