@@ -79,7 +79,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
         ("from stepbus import AutoTokenizer", "stepbus has no AutoTokenizer: models, tokenizers"),
         ("from stepbus import Trainer, AutoModel", "stepbus has no AutoModel: models, tokenizers"),
         ("from stepbus import Seq2SeqTrainer", "callbacks=.TransformersBridge"),
-        ("from stepbus import DagsHubCallback", "stepbus has no DagsHubCallback yet"),
+        ("from stepbus import NeptuneCallback", "stepbus has no NeptuneCallback: the service"),
         (
             "from stepbus.integrations import Callback",
             "it has .*TensorBoardCallback, .*and all else",

@@ -246,7 +246,7 @@ __all__ = ["__version__", *sorted(_ROOM_OF)]  # noqa: PLE0604 - they are strings
 
 def _explained(name: str) -> str:
     """What to say of a name that there is none of."""
-    from .integrations import not_yet
+    from .integrations import closed
 
     if name.startswith("Seq2SeqTrain"):
         return (
@@ -255,7 +255,7 @@ def _explained(name: str) -> str:
         )
     close = difflib.get_close_matches(name, _ROOM_OF, n=1)
     hint = f"did you mean {close[0]}? Otherwise: " if close else ""
-    return not_yet(__name__, name) or (
+    return closed(__name__, name) or (
         f"stepbus has no {name}: {hint}models, tokenizers and collators stay in transformers."
     )
 

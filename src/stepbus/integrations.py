@@ -28,12 +28,6 @@ if TYPE_CHECKING:
         WandbCallback,
     )
 
-_TO_COME = frozenset(
-    """
-    
-    """.split()
-)
-
 __all__ = [
     "AzureMLCallback",
     "ClearMLCallback",
@@ -51,8 +45,8 @@ __all__ = [
 ]
 
 
-def not_yet(module: str, name: str) -> str | None:
-    """What to say of a tracker's callback that there is none of yet; None of any other name.
+def closed(module: str, name: str) -> str | None:
+    """What to say of the callback of a service that closed; None of any other name.
 
     Args:
         module: who was asked for it.
@@ -60,12 +54,7 @@ def not_yet(module: str, name: str) -> str | None:
     """
     if name == "NeptuneCallback":
         return f"{module} has no {name}: the service closed in March 2026."
-    if name not in _TO_COME:
-        return None
-    return (
-        f"{module} has no {name} yet: take it from transformers.integrations and give it among "
-        "the Trainer's callbacks, which call it on the training thread."
-    )
+    return None
 
 
 if not TYPE_CHECKING:  # A checker must see the names above, and no others.
@@ -74,7 +63,7 @@ if not TYPE_CHECKING:  # A checker must see the names above, and no others.
         if name not in __all__:
             raise no_such_name(
                 __name__,
-                not_yet(__name__, name)
+                closed(__name__, name)
                 or f"{__name__} has no {name}: it has {', '.join(__all__)}, and all else stays "
                 "in transformers.integrations.",
             )

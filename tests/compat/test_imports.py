@@ -36,9 +36,6 @@ FlyteCallback
 KubeflowCallback
 MLflowCallback SwanLabCallback TensorBoardCallback TrackioCallback WandbCallback
 """.split()
-TO_COME = """
-
-""".split()
 
 
 def theirs(name: str) -> Any:
@@ -145,7 +142,7 @@ def test_every_tracker_that_there_is_is_in_integrations() -> None:
     assert callbacks == set(TRACKERS) == set(stepbus.integrations.__all__)
 
 
-def test_every_tracker_of_the_reference_is_there_or_to_come() -> None:
+def test_every_tracker_of_the_reference_is_there() -> None:
     module = importlib.import_module("transformers.integrations.integration_utils")
     base = importlib.import_module("transformers").TrainerCallback
     found = {
@@ -155,23 +152,13 @@ def test_every_tracker_of_the_reference_is_there_or_to_come() -> None:
         and issubclass(value, base)
         and value.__module__ == module.__name__
     }
-    assert found == {*TRACKERS, *TO_COME, "NeptuneCallback"}
+    assert found == {*TRACKERS, "NeptuneCallback"}
 
 
 @pytest.mark.parametrize("home", ["stepbus", "stepbus.integrations"])
 def test_the_callback_of_a_service_that_closed_is_refused_with_the_reason(home: str) -> None:
     with pytest.raises(ImportError, match="no NeptuneCallback: the service closed in March 2026"):
         exec(f"from {home} import NeptuneCallback")
-
-
-@pytest.mark.parametrize("home", ["stepbus", "stepbus.integrations"])
-@pytest.mark.parametrize("name", TO_COME)
-def test_a_tracker_to_come_is_answered_with_what_to_do_until_then(home: str, name: str) -> None:
-    said = f"^{home} has no {name} yet: take it from transformers.integrations"
-    with pytest.raises(ImportError, match=said):
-        exec(f"from {home} import {name}")
-    with pytest.raises(AttributeError, match=said):
-        getattr(importlib.import_module(home), name)
 
 
 def test_all_else_stays_in_the_reference_s_integrations() -> None:
