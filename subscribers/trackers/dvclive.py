@@ -22,6 +22,7 @@ from .mlflow_artifacts import place_of
 log = get_logger()
 
 FOLDER = "dvclive"
+MAX_COLLECTED = 1_000
 UPLOADS: Mapping[str, Literal["no", "checkpoint", "end"]] = {
     **dict.fromkeys(("", "0", "off", "no", "false"), "no"),
     **dict.fromkeys(("1", "on", "yes", "true"), "end"),
@@ -99,6 +100,7 @@ class DVCLiveCallback(ExperimentTracker):
         """What it writes with, a `dvclive.Live`; None until a run has begun."""
         self._alone = True
         self._names: dict[str, str] = {}
+        self._rows: list[tuple[int, str, Value, bool]] = []
 
     def made_with(self) -> dict[str, Any] | None:
         """Its arguments; None with a `Live` of the script's own, which stays in its process."""
@@ -151,14 +153,24 @@ class DVCLiveCallback(ExperimentTracker):
     def log_metrics(
         self, metrics: Mapping[str, Value], *, step: int, epoch: float, time: float
     ) -> None:
-        """Adds a row to the file of each."""
-        self._write(metrics, step=step, plot=True)
+        """Collects a row for the file of each."""
+        self._collect(metrics, step=step, plot=True)
 
     def log_closing(
         self, metrics: Mapping[str, Value], *, step: int, epoch: float, time: float
     ) -> None:
-        """Puts them into `metrics.json`."""
-        self._write(metrics, step=step, plot=False)
+        """Collects them for `metrics.json`."""
+        self._collect(metrics, step=step, plot=False)
+
+    def flush(self) -> None:
+        """Writes what was collected, and the newest of it to `metrics.json`, which takes dvclive
+        three times as long as a row of each."""
+        rows, self._rows = self._rows, []
+        for step, name, value, plot in rows:
+            self.live.step = step
+            self.live.log_metric(name, value, plot=plot)
+        if rows:
+            self.live.make_summary()
 
     def log_artifact(self, event: Artifact) -> None:
         """Copies it, byte for byte: an image to the plots, all else to `artifacts/<tag>`."""
@@ -217,12 +229,11 @@ class DVCLiveCallback(ExperimentTracker):
             monitor_system=given["monitor_system"],
         )
 
-    def _write(self, metrics: Mapping[str, Value], *, step: int, plot: bool) -> None:
-        live = self.live
-        live.step = step
-        for name, value in metrics.items():
-            live.log_metric(self._name(name), value, plot=plot)
-        live.make_summary()
+    def _collect(self, metrics: Mapping[str, Value], *, step: int, plot: bool) -> None:
+        if len(self._rows) >= MAX_COLLECTED:
+            self._flush()
+        self._rows += [(step, self._name(name), value, plot) for name, value in metrics.items()]
+        self.collected()
 
     def _name(self, name: str) -> str:
         """The name as one of a file under the folder, and of its own place in `metrics.json`."""

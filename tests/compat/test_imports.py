@@ -32,9 +32,8 @@ RENAMED: dict[str, dict[str, str]] = {}
 """Parameters that go by another name."""
 TRACKERS = """
 AzureMLCallback ClearMLCallback CodeCarbonCallback CometCallback DVCLiveCallback DagsHubCallback
-FlyteCallback
-KubeflowCallback
-MLflowCallback SwanLabCallback TensorBoardCallback TrackioCallback WandbCallback
+FlyteCallback KubeflowCallback MLflowCallback SwanLabCallback TensorBoardCallback TrackioCallback
+WandbCallback
 """.split()
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from stepbus import ArgumentError, DeliveryError, EventBus, TrackioCallback, TrainerCallback
 from stepbus.schemas import TrainerState
+from stepbus.subscribers.trackers.trackio import _store
 from tests.subscribers.test_in_a_sidecar import kill_the_sidecar
 from tests.subscribers.trackers.conftest import TrainWith
 from tests.subscribers.trackers.failing_way import FailingWay
@@ -216,6 +217,35 @@ def test_what_cannot_work_is_an_error_before_the_first_step(
     with pytest.raises(DeliveryError, match=f"The Trackio server at {way.address} cannot be used"):
         trained.trainer.train()
     assert trained.trainer.state.global_step == 0
+
+
+def test_where_a_database_cannot_be_locked_rows_go_to_files_that_trackio_reads(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trackio import utils
+
+    monkeypatch.setattr(utils, "TRACKIO_DIR", store)
+    monkeypatch.setenv("TRACKIO_STORAGE_MODE", "jsonl")
+    rows: list[dict[str, Any]] = [
+        {
+            "project": "p",
+            "run": "n",
+            "run_id": "r",
+            "metrics": {"x": n},
+            "step": n,
+            "log_id": f"{n}",
+            "timestamp": f"2026-01-0{n}T00:00:00+00:00",
+            "config": {"seed": 1} if n == 1 else None,
+        }
+        for n in (1, 2)
+    ]
+    _store(rows)
+    (file,) = (store / "inbox").glob("*/*.jsonl")
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [
+        {name: line[name] for name in row} for line, row in zip(found, rows, strict=True)
+    ] == rows
+    assert not list(store.glob("*.db"))
 
 
 def test_it_is_set_up_where_it_is_told_where(monkeypatch: pytest.MonkeyPatch) -> None:
