@@ -426,6 +426,7 @@ def test_nothing_of_the_process_is_changed(new_loop: NewLoop) -> None:
             (gc.isenabled(), gc.get_freeze_count()),
         )
 
+    gc.unfreeze()
     seen: list[tuple[Any, ...]] = []
     loop.in_step = lambda _: seen.append(of_the_process())
     before: list[tuple[Any, ...]] = []

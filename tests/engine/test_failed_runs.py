@@ -36,6 +36,7 @@ def children() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
+    gc.unfreeze()
     gc.collect()
     files, processes = open_files(), children()
     yield

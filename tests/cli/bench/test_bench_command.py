@@ -33,10 +33,11 @@ def document_of(done: subprocess.CompletedProcess[str], code: int) -> dict[str, 
     return document
 
 
-def test_json_has_every_figure_beside_its_control(bench: Stepbus) -> None:
-    document = document_of(bench("--subscriber", "measured:Light", "--json"), 0)
+def test_json_has_every_figure_of_a_callback_beside_its_control(bench: Stepbus) -> None:
+    document = document_of(bench("--callback", "measured:Callback", "--json"), 0)
     assert document["schema_version"] == 1
-    assert document["subject"]["target"] == "measured:Light"
+    assert document["subject"]["target"] == "measured:Callback"
+    assert document["usual"] == document["judged"] == "inline"
     assert {"processor", "cores", "load"} <= document["machine"].keys()
     assert {"python", "torch"} <= document["versions"].keys()
     assert [case["step_ms"] for case in document["cases"]] == [0.4]
@@ -51,6 +52,7 @@ def test_json_has_every_figure_beside_its_control(bench: Stepbus) -> None:
         assert figure["samples"] > 0
     assert document["accounts"]["thread"]["handled"] > 0
     assert document["accounts"]["inline"]["handled"] > 0
+    assert document["accounts"]["inline"]["subscriber"] == "Callback"
     assert document["failed"] == {}
     assert document["verdict"]
     assert document["is_over"] is False
@@ -65,14 +67,6 @@ def test_over_the_ratio_it_fails_and_says_so(bench: Stepbus) -> None:
         assert name in done.stdout
     assert "\x1b[" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 120
-
-
-def test_a_callback_is_measured_inline_and_beside_the_step(bench: Stepbus) -> None:
-    document = document_of(bench("--callback", "measured:Callback", "--json"), 0)
-    assert document["usual"] == document["judged"] == "inline"
-    assert document["failed"] == {}
-    assert document["accounts"]["inline"]["subscriber"] == "Callback"
-    assert document["accounts"]["thread"]["handled"] > 0
 
 
 def test_a_subject_that_fails_gets_no_verdict(bench: Stepbus) -> None:

@@ -35,6 +35,7 @@ def what_lives() -> dict[str, Any]:
 @contextmanager
 def nothing_left_behind(folder: Path) -> Iterator[None]:
     """After the block the process is as it was, and `folder` has nothing half-written."""
+    gc.unfreeze()
     gc.collect()
     before = what_lives()
     yield
