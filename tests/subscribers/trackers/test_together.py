@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from stepbus import (
+    ClearMLCallback,
     CodeCarbonCallback,
+    CometCallback,
     DVCLiveCallback,
     LedgerRow,
     MLflowCallback,
@@ -30,7 +32,7 @@ from tests.subscribers.test_tensorboard import read
 from tests.subscribers.trackers.conftest import Trained, TrainWith
 from tests.subscribers.trackers.failing_way import FailingWay
 from tests.subscribers.trackers.hanging import HangingTracker
-from tests.subscribers.trackers.reading import dvclive, mlflow, wandb
+from tests.subscribers.trackers.reading import clearml, comet, dvclive, mlflow, wandb
 from tests.subscribers.trackers.reading.codecarbon import rows_of
 
 pytestmark = pytest.mark.slow
@@ -96,12 +98,36 @@ def measured(trained: Trained) -> bool:
     return 0 < energy[-1][1] <= row.values["energy_kwh"]
 
 
+def clearml_run(trained: Trained) -> clearml.Session:
+    (run,) = clearml.sessions(trained.output_dir / "clearml")
+    return run
+
+
+def comet_run(trained: Trained) -> comet.Archive:
+    (run,) = comet.archives(trained.output_dir / "comet")
+    return run
+
+
 TRACKERS: dict[str, Row] = {
+    "clearml": Row(
+        ClearMLCallback,
+        points=lambda trained: clearml_run(trained).points,
+        ended=lambda trained: clearml_run(trained).params("stepbus")["status"],
+        end="finished",
+        environ={"CLEARML_OFFLINE_MODE": "1"},
+    ),
     "codecarbon": Row(
         partial(CodeCarbonCallback, country_iso_code="FRA"),
         points=None,
         ended=measured,
         end=True,
+    ),
+    "comet_ml": Row(
+        CometCallback,
+        points=lambda trained: comet_run(trained).points,
+        ended=lambda trained: comet_run(trained).others["stepbus/status"],
+        end="finished",
+        environ={"COMET_START_ONLINE": "0"},
     ),
     "dvclive": Row(
         DVCLiveCallback,
