@@ -31,7 +31,7 @@ demo: install-demo
 	.venv/bin/stepbus demo $(DEMO_ARGS)
 
 test: install
-	$(RUN) -m pytest --numprocesses 2 $(PYTEST_ARGS)
+	$(RUN) -m pytest --numprocesses 3 --dist worksteal $(PYTEST_ARGS)
 
 check: lint
 	$(RUN) -m pytest -m "not slow" --numprocesses 2 --quiet $(PYTEST_ARGS)
