@@ -14,7 +14,7 @@ from stepbus.schemas import TrainerState
 from tests.subscribers.trackers.conftest import TrainWith
 from tests.subscribers.trackers.dagshub_stand_in import NAME, OWNER, TOKEN, DagsHubStandIn
 from tests.subscribers.trackers.mlflow_server import MLflowServer
-from tests.subscribers.trackers.reading.mlflow import once, StoredRun, stored_runs
+from tests.subscribers.trackers.reading.mlflow import StoredRun, once, stored_runs
 
 pytestmark = pytest.mark.slow
 

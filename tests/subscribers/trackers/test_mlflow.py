@@ -26,7 +26,7 @@ from tests.subscribers.test_tensorboard import scalars
 from tests.subscribers.trackers.conftest import TrainWith
 from tests.subscribers.trackers.failing_way import FailingWay
 from tests.subscribers.trackers.mlflow_server import MLflowServer
-from tests.subscribers.trackers.reading.mlflow import once, StoredRun, stored_runs
+from tests.subscribers.trackers.reading.mlflow import StoredRun, once, stored_runs
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,6 +38,12 @@ class InThread(MLflowCallback):
     """Imports mlflow once for many tests."""
 
     delivery = "thread"
+
+
+@pytest.fixture(autouse=True)
+def comet_does_not_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imported by the reference, comet_ml follows the runs of MLflow of its process."""
+    monkeypatch.setenv("COMET_DISABLE_AUTO_LOGGING", "1")
 
 
 @pytest.fixture

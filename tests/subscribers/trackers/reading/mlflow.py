@@ -45,7 +45,7 @@ class StoredRun:
 
 
 def once(points: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
-    """With an epoch that is said by two logs of a step once: within a millisecond MLflow keeps one."""
+    """With an epoch that two logs of a step say once: within a millisecond MLflow keeps one."""
     return {
         name: list(dict.fromkeys(values)) if name.endswith("epoch") else values
         for name, values in points.items()
