@@ -40,12 +40,6 @@ class InThread(MLflowCallback):
     delivery = "thread"
 
 
-@pytest.fixture(autouse=True)
-def comet_does_not_follow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Imported by the reference, comet_ml follows the runs of MLflow of its process."""
-    monkeypatch.setenv("COMET_DISABLE_AUTO_LOGGING", "1")
-
-
 @pytest.fixture
 def place(tmp_path: Path, empty_database: Path) -> Any:
     """Makes an output folder in which there is a database."""

@@ -5,6 +5,7 @@ Arguments: an output folder and the address of the web hook.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -43,8 +44,12 @@ def train(
 
 def wait(run: TrainingRun, step: int) -> None:
     if step == 2:
+        # A signal that comes at once is not missed, as it may be by signal.pause().
+        heard, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told)
         print("WAITING", flush=True)
-        signal.pause()
+        os.read(heard, 1)
 
 
 if __name__ == "__main__":
