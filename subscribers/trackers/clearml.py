@@ -20,7 +20,7 @@ from .clearml_task import (
     import_clearml,
     is_offline,
     made_task,
-    why_no_answer,
+    why_offline,
 )
 from .experiment import ExperimentTracker
 from .experiment_hooks import Value
@@ -237,7 +237,7 @@ class ClearMLCallback(ExperimentTracker):
     def _opened(self, run: ExperimentRun) -> Any:
         clearml = import_clearml()
         if not clearml.Task.is_offline():
-            why = why_no_answer()
+            why = why_offline()
             if why:
                 self.say_once(
                     f"ClearML cannot be used ({why}): nothing is delivered to it; the task goes "

@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import ssl
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+from .first_answer import why_no_answer
+
 TRUE = ("1", "TRUE", "YES", "Y", "ON", "T")
-ANSWER_S = 5.0
-"""For ClearML's server to answer; ClearML itself would try for minutes."""
 CACHE = "CLEARML_CACHE_DIR"
 
 
@@ -88,21 +85,10 @@ def has_credentials() -> bool:
     return False
 
 
-def why_no_answer() -> str:
-    """Why the server cannot be reached; empty where it answers, whatever it says."""
+def why_offline() -> str:
+    """Why ClearML's server cannot be reached; empty where it can."""
     session: Any = importlib.import_module("clearml.backend_api").Session
-    address = str(session.get_api_server_host())
-    try:
-        urllib.request.urlopen(f"{address}/debug.ping", timeout=ANSWER_S).close()
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"{address} answers {error.code}" if error.code >= 500 else ""
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLError):
-            return ""
-        return f"{address} does not answer: {reason}"
-    return ""
+    return why_no_answer(str(session.get_api_server_host()), "debug.ping")
 
 
 def _put_back(value: str | None) -> None:

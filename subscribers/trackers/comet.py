@@ -21,7 +21,7 @@ from .comet_client import (
     online_in_environment,
     running_experiment,
     start_experiment,
-    why_no_answer,
+    why_offline,
 )
 from .experiment import ExperimentTracker
 from .experiment_hooks import Value
@@ -293,7 +293,7 @@ class CometCallback(ExperimentTracker):
         """An experiment, offline where its server cannot be reached."""
         if not self._online:
             return start_experiment(chosen, described, online=False)
-        why = why_no_answer()
+        why = why_offline()
         if not why:
             try:
                 experiment = start_experiment(chosen, described, online=True)

@@ -6,18 +6,15 @@ import configparser
 import contextlib
 import importlib
 import os
-import ssl
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .first_answer import why_no_answer
+
 TRUE = ("1", "TRUE", "YES", "Y", "ON")
 FALSE = ("0", "FALSE", "NO", "N", "OFF")
-ANSWER_S = 5.0
-"""For Comet's server to answer; Comet itself would try for minutes."""
 
 
 def import_comet() -> Any:
@@ -82,20 +79,9 @@ def nothing_captured() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def why_no_answer() -> str:
-    """Why the server cannot be reached; empty where it answers, whatever it says."""
-    address = str(import_comet().get_backend_address())
-    try:
-        urllib.request.urlopen(f"{address.rstrip('/')}/health/ping", timeout=ANSWER_S).close()
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"{address} answers {error.code}" if error.code >= 500 else ""
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLError):
-            return ""
-        return f"{address} does not answer: {reason}"
-    return ""
+def why_offline() -> str:
+    """Why Comet's server cannot be reached; empty where it can."""
+    return why_no_answer(str(import_comet().get_backend_address()), "health/ping")
 
 
 def online_in_environment() -> bool | None:
